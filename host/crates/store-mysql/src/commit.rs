@@ -3,9 +3,9 @@
 use mysql_async::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::connection::Statement;
 use super::error::{StatementError, StatementErrorClass};
 use super::execute::{RetryRule, execute};
-use super::link::Statement;
 use super::rows::{expires_value, filled_up};
 use super::schema::TableColumns;
 use super::servers::ServerList;

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::MysqlShared;
 use super::commit::verdict_of;
+use super::connection::{Statement, StatementResult};
 use super::error::{StatementError, StatementErrorClass};
 use super::execute::{RetryRule, execute_over};
-use super::link::{Statement, StatementResult};
 use super::rows;
 use super::servers::PooledConnection;
 use cloakroom_base::limits::{STORE_BATCH_BYTES_MAX, STORE_BATCH_ROWS_MAX};

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use mysql_async::{Row, Value};
 
 use super::commit::{id_hex_value, id_value};
+use super::connection::Statement;
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::execute::{RetryRule, execute, execute_over};
-use super::link::Statement;
 use super::servers::{PooledConnection, ServerList};
 use super::sql::{ROWS_MAX, TableStatements};
 use cloakroom_group_commit::RowsById;
