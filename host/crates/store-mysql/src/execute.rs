@@ -10,8 +10,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::connection::{Statement, StatementResult};
 use super::error::{StatementError, StatementErrorClass};
-use super::link::{Statement, StatementResult};
 use super::servers::{PooledConnection, ServerList, jitter};
 
 /// Maximum number of attempts.

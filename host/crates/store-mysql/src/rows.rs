@@ -7,22 +7,14 @@ use bytes::Bytes;
 use mysql_async::{Row, Value};
 
 use super::commit::{id_hex_value, id_value};
+use super::connection::Statement;
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::execute::{RetryRule, execute, execute_over};
-use super::link::Statement;
 use super::servers::{PooledConnection, ServerList};
 use super::sql::{ROWS_MAX, TableStatements};
+use cloakroom_group_commit::RowsById;
 use cloakroom_session::record::{SessionId, SessionRecord, TokenHistory};
 use cloakroom_session::store::{StoreError, Touch};
-
-/// Rows that were read, by the exact bytes of their ids. The column's collation may also match ids that differ.
-pub(crate) struct FoundRows(HashMap<Vec<u8>, SessionRecord>);
-
-impl FoundRows {
-    pub(crate) fn row(&self, id: &SessionId) -> Option<SessionRecord> {
-        self.0.get(id.as_str().as_bytes()).cloned()
-    }
-}
 
 /// Reads rows. There must not be more ids than one statement can name.
 pub(crate) async fn load(
@@ -32,7 +24,7 @@ pub(crate) async fn load(
     sql: &TableStatements,
     ids: &[&SessionId],
     now_s: i64,
-) -> Result<FoundRows, StatementError> {
+) -> Result<RowsById<SessionRecord>, StatementError> {
     let (size, text) = sql.load(ids.len());
     let mut values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
     values.push(Value::Int(now_s));
@@ -42,15 +34,15 @@ pub(crate) async fn load(
     for row in loaded?.0.rows {
         found.extend(record_of(row)?);
     }
-    Ok(FoundRows(found))
+    Ok(found)
 }
 
-/// Reads the current tokens of rows, valid or not, by the exact bytes of their ids.
+/// Reads the current tokens of rows, valid or not.
 pub(crate) async fn tokens(
     link: &mut PooledConnection<'_>,
     sql: &TableStatements,
     ids: &[&SessionId],
-) -> Result<HashMap<Vec<u8>, TokenHistory>, StatementError> {
+) -> Result<RowsById<TokenHistory>, StatementError> {
     let (size, text) = sql.tokens(ids.len());
     let values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
     let rows = link.run(&Statement { text, values }).await?.rows;

@@ -3,7 +3,7 @@
 //!
 //! An unresolved commit is sent again unchanged. In a batch, its row might show the effect of the first sending, and
 //! the count of swapped rows would no longer decide the outcome of the other rows. Also, if the commit itself breaks
-//! links (for example because it is too large for a proxy), it must not break them repeatedly for other jobs.
+//! connections (for example because it is too large for a proxy), it must not break them repeatedly for other jobs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -85,36 +85,36 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_in_doubt_until_it_is_committed_or_long_enough_ago() {
-        let (doubts, now, id) = (
+    fn a_row_is_unresolved_until_it_is_committed_or_a_minute_has_passed() {
+        let (unresolved, now, id) = (
             UnresolvedCommits::default(),
             Instant::now(),
             SessionId::generate(),
         );
-        doubts.note(&delete(&id), &CommitVerdict::Conflict, now);
-        assert!(!doubts.contain(&id, now));
-        doubts.note(&delete(&id), &CommitVerdict::Ambiguous(error()), now);
-        assert!(doubts.contain(&id, now));
-        assert!(!doubts.contain(&SessionId::generate(), now));
+        unresolved.note(&delete(&id), &CommitVerdict::Conflict, now);
+        assert!(!unresolved.contain(&id, now));
+        unresolved.note(&delete(&id), &CommitVerdict::Ambiguous(error()), now);
+        assert!(unresolved.contain(&id, now));
+        assert!(!unresolved.contain(&SessionId::generate(), now));
 
         let later = now + KEPT / 2;
-        doubts.note(&delete(&id), &CommitVerdict::Failed(error()), later);
-        assert!(doubts.contain(&id, now + KEPT), "it was sent since");
-        assert!(!doubts.contain(&id, later + KEPT));
+        unresolved.note(&delete(&id), &CommitVerdict::Failed(error()), later);
+        assert!(unresolved.contain(&id, now + KEPT), "it was sent again");
+        assert!(!unresolved.contain(&id, later + KEPT));
 
-        doubts.note(&delete(&id), &CommitVerdict::Committed, later);
-        assert!(!doubts.contain(&id, later));
+        unresolved.note(&delete(&id), &CommitVerdict::Committed, later);
+        assert!(!unresolved.contain(&id, later));
     }
 
     #[test]
-    fn with_more_than_can_be_remembered_every_row_is_in_doubt_for_a_while() {
-        let (doubts, now) = (UnresolvedCommits::default(), Instant::now());
+    fn with_too_many_unresolved_rows_every_row_counts_as_unresolved() {
+        let (unresolved, now) = (UnresolvedCommits::default(), Instant::now());
         for _ in 0..=ROWS_MAX {
             let id = SessionId::generate();
-            doubts.note(&delete(&id), &CommitVerdict::Ambiguous(error()), now);
+            unresolved.note(&delete(&id), &CommitVerdict::Ambiguous(error()), now);
         }
-        let stranger = SessionId::generate();
-        assert!(doubts.contain(&stranger, now));
-        assert!(!doubts.contain(&stranger, now + KEPT));
+        let other = SessionId::generate();
+        assert!(unresolved.contain(&other, now));
+        assert!(!unresolved.contain(&other, now + KEPT));
     }
 }

@@ -2,15 +2,16 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use super::dialect::BatchLimits;
 use cloakroom_session::record::SessionId;
 
 /// A job that can be batched.
 pub(crate) trait Batchable {
     /// Returns the row that the job changes, if it changes one. Only one statement at a time may name that row.
-    fn swapped_row(&self) -> Option<&SessionId>;
+    fn changed_row(&self) -> Option<&SessionId>;
 
     /// Returns whether other hosts write the same row. A statement takes at most one such job.
-    fn is_contested(&self) -> bool;
+    fn is_contended(&self) -> bool;
 
     /// Returns whether the job can be in one statement with `first`.
     fn fits(&self, first: &Self) -> bool;
@@ -19,33 +20,26 @@ pub(crate) trait Batchable {
     fn bytes(&self) -> usize;
 }
 
-/// The size limits of one statement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BatchLimits {
-    pub(crate) rows_max: usize,
-    pub(crate) bytes_max: usize,
-}
-
 /// The waiting jobs, each with an attached value, in order of arrival.
 pub(crate) struct JobQueue<J, T> {
     waiting: VecDeque<WaitingJob<J, T>>,
     /// Rows that a running statement names. No other statement may name them.
-    under_way: HashSet<SessionId>,
-    next_ticket: u64,
+    rows_in_use: HashSet<SessionId>,
+    next_number: u64,
 }
 
 pub(crate) struct WaitingJob<J, T> {
-    ticket: u64,
+    number: u64,
     pub(crate) job: J,
-    pub(crate) with: T,
+    pub(crate) attachment: T,
 }
 
 impl<J: Batchable, T> JobQueue<J, T> {
     pub(crate) fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
-            under_way: HashSet::new(),
-            next_ticket: 0,
+            rows_in_use: HashSet::new(),
+            next_number: 0,
         }
     }
 
@@ -54,53 +48,57 @@ impl<J: Batchable, T> JobQueue<J, T> {
     }
 
     /// Appends a job and returns the number with which [`JobQueue::withdraw`] removes it.
-    pub(crate) fn push(&mut self, job: J, with: T) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.waiting.push_back(WaitingJob { ticket, job, with });
-        ticket
+    pub(crate) fn push(&mut self, job: J, attachment: T) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting.push_back(WaitingJob {
+            number,
+            job,
+            attachment,
+        });
+        number
     }
 
     /// Removes a waiting job. Returns false if it has already been taken.
-    pub(crate) fn withdraw(&mut self, ticket: u64) -> bool {
-        let place = (self.waiting).binary_search_by_key(&ticket, |waiting| waiting.ticket);
-        place.is_ok_and(|place| self.waiting.remove(place).is_some())
+    pub(crate) fn withdraw(&mut self, number: u64) -> bool {
+        let index = (self.waiting).binary_search_by_key(&number, |waiting| waiting.number);
+        index.is_ok_and(|index| self.waiting.remove(index).is_some())
     }
 
     /// Takes the job that has waited longest and all jobs that fit into one statement with it. Skips rows that a
     /// running statement names, never takes a row twice, and takes at most one contended row. The rows count as in use
     /// until each is [`JobQueue::release`]d.
-    pub(crate) fn take(&mut self, room: BatchLimits) -> Vec<WaitingJob<J, T>> {
+    pub(crate) fn take(&mut self, limits: BatchLimits) -> Vec<WaitingJob<J, T>> {
         let mut taken: Vec<WaitingJob<J, T>> = Vec::new();
-        let mut passed_over = VecDeque::new();
-        let (mut bytes, mut has_contested) = (0, false);
-        while taken.len() < room.rows_max
+        let mut skipped = VecDeque::new();
+        let (mut bytes, mut has_contended) = (0, false);
+        while taken.len() < limits.rows_max
             && let Some(next) = self.waiting.pop_front()
         {
-            let is_alike = taken.first().is_none_or(|first| next.job.fits(&first.job));
-            let has_room = taken.is_empty() || bytes + next.job.bytes() <= room.bytes_max;
-            let is_alone = !(has_contested && next.job.is_contested());
-            let row = next.job.swapped_row();
-            if is_alike
+            let is_same_kind = taken.first().is_none_or(|first| next.job.fits(&first.job));
+            let has_room = taken.is_empty() || bytes + next.job.bytes() <= limits.bytes_max;
+            let is_permitted = !(has_contended && next.job.is_contended());
+            let row = next.job.changed_row();
+            if is_same_kind
                 && has_room
-                && is_alone
-                && row.is_none_or(|row| self.under_way.insert(row.clone()))
+                && is_permitted
+                && row.is_none_or(|row| self.rows_in_use.insert(row.clone()))
             {
                 bytes += next.job.bytes();
-                has_contested |= next.job.is_contested();
+                has_contended |= next.job.is_contended();
                 taken.push(next);
             } else {
-                passed_over.push_back(next);
+                skipped.push_back(next);
             }
         }
-        while let Some(first) = passed_over.pop_back() {
+        while let Some(first) = skipped.pop_back() {
             self.waiting.push_front(first);
         }
         taken
     }
 
     pub(crate) fn release(&mut self, row: &SessionId) {
-        self.under_way.remove(row);
+        self.rows_in_use.remove(row);
     }
 }
 
@@ -109,20 +107,20 @@ mod tests {
     use super::*;
 
     /// A job with a kind, a size and a row.
-    struct Parcel(char, usize, Option<SessionId>);
+    struct TestJob(char, usize, Option<SessionId>);
 
-    impl Batchable for Parcel {
-        fn swapped_row(&self) -> Option<&SessionId> {
+    impl Batchable for TestJob {
+        fn changed_row(&self) -> Option<&SessionId> {
             self.2.as_ref()
         }
 
         /// Jobs of the kind `x` are contended.
-        fn is_contested(&self) -> bool {
+        fn is_contended(&self) -> bool {
             self.0 == 'x'
         }
 
         fn fits(&self, first: &Self) -> bool {
-            self.0 == first.0 || self.is_contested() || first.is_contested()
+            self.0 == first.0 || self.is_contended() || first.is_contended()
         }
 
         fn bytes(&self) -> usize {
@@ -130,25 +128,29 @@ mod tests {
         }
     }
 
-    const ROOM: BatchLimits = BatchLimits {
+    const LIMITS: BatchLimits = BatchLimits {
         rows_max: 3,
         bytes_max: 100,
     };
 
-    fn queue(parcels: impl IntoIterator<Item = Parcel>) -> JobQueue<Parcel, usize> {
+    fn queue(jobs: impl IntoIterator<Item = TestJob>) -> JobQueue<TestJob, usize> {
         let mut queue = JobQueue::new();
-        for (number, parcel) in parcels.into_iter().enumerate() {
-            queue.push(parcel, number);
+        for (number, job) in jobs.into_iter().enumerate() {
+            queue.push(job, number);
         }
         queue
     }
 
-    fn taken(queue: &mut JobQueue<Parcel, usize>) -> Vec<usize> {
-        queue.take(ROOM).iter().map(|w| w.with).collect()
+    fn taken(queue: &mut JobQueue<TestJob, usize>) -> Vec<usize> {
+        queue
+            .take(LIMITS)
+            .iter()
+            .map(|waiting| waiting.attachment)
+            .collect()
     }
 
     #[test]
-    fn who_waited_longest_goes_first_with_what_is_alike_and_has_room() {
+    fn a_batch_takes_the_oldest_job_and_later_jobs_of_its_kind_that_fit() {
         let kinds = [
             ('a', 60),
             ('b', 1),
@@ -158,7 +160,7 @@ mod tests {
             ('b', 1),
             ('b', 1),
         ];
-        let mut queue = queue(kinds.map(|(kind, bytes)| Parcel(kind, bytes, None)));
+        let mut queue = queue(kinds.map(|(kind, bytes)| TestJob(kind, bytes, None)));
         assert_eq!(taken(&mut queue), [0, 3], "the third has no room");
         assert_eq!(taken(&mut queue), [1, 4, 5], "three at most");
         assert_eq!(taken(&mut queue), [2]);
@@ -167,28 +169,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_a_statement_takes_goes_alone() {
-        let mut queue = queue([Parcel('a', 1_000, None), Parcel('a', 1, None)]);
+    fn a_job_larger_than_a_statement_is_a_batch_of_one() {
+        let mut queue = queue([TestJob('a', 1_000, None), TestJob('a', 1, None)]);
         assert_eq!(taken(&mut queue), [0]);
         assert_eq!(taken(&mut queue), [1]);
     }
 
     #[test]
-    fn contested_rows_travel_with_others_and_not_with_each_other() {
+    fn a_batch_takes_at_most_one_contended_row() {
         let kinds = ['x', 'x', 'a', 'x', 'a'];
-        let mut queue = queue(kinds.map(|kind| Parcel(kind, 1, None)));
+        let mut queue = queue(kinds.map(|kind| TestJob(kind, 1, None)));
         assert_eq!(taken(&mut queue), [0, 2, 4]);
         assert_eq!(taken(&mut queue), [1]);
         assert_eq!(taken(&mut queue), [3]);
     }
 
     #[test]
-    fn a_row_is_under_way_once_at_a_time() {
+    fn a_row_is_in_one_batch_at_a_time() {
         let (one, other) = (SessionId::generate(), SessionId::generate());
-        let parcel = |id: &SessionId| Parcel('a', 1, Some(id.clone()));
-        let mut queue = queue([parcel(&one), parcel(&one), parcel(&other), parcel(&one)]);
+        let job = |id: &SessionId| TestJob('a', 1, Some(id.clone()));
+        let mut queue = queue([job(&one), job(&one), job(&other), job(&one)]);
         assert_eq!(taken(&mut queue), [0, 2]);
-        assert!(taken(&mut queue).is_empty(), "the row is under way");
+        assert!(taken(&mut queue).is_empty(), "the row is in use");
         queue.release(&one);
         assert_eq!(taken(&mut queue), [1]);
         queue.release(&one);
@@ -196,15 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn who_is_taken_back_does_not_travel_and_who_travels_is_not_taken_back() {
+    fn a_withdrawn_job_is_not_taken_and_a_taken_job_is_not_withdrawn() {
         let mut queue = queue([]);
-        let tickets: Vec<_> = (0..4)
-            .map(|n| queue.push(Parcel('a', 1, None), n))
+        let numbers: Vec<_> = (0..4)
+            .map(|n| queue.push(TestJob('a', 1, None), n))
             .collect();
-        assert!(queue.withdraw(tickets[1]));
-        assert!(!queue.withdraw(tickets[1]));
+        assert!(queue.withdraw(numbers[1]));
+        assert!(!queue.withdraw(numbers[1]));
         assert_eq!(taken(&mut queue), [0, 2, 3]);
-        assert!(!queue.withdraw(tickets[0]));
+        assert!(!queue.withdraw(numbers[0]));
         assert_eq!(queue.len(), 0);
     }
 }

@@ -70,38 +70,38 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_contested_for_a_while_after_a_conflict() {
-        let (contests, now, id) = (
+    fn a_row_is_contended_for_a_while_after_a_conflict() {
+        let (contended, now, id) = (
             ContendedRows::default(),
             Instant::now(),
             SessionId::generate(),
         );
-        contests.note(&delete(&id), &CommitVerdict::Committed, now);
-        assert!(!contests.contain(&id, now));
-        contests.note(&delete(&id), &CommitVerdict::Conflict, now);
-        contests.note(&delete(&id), &CommitVerdict::Committed, now);
+        contended.note(&delete(&id), &CommitVerdict::Committed, now);
+        assert!(!contended.contain(&id, now));
+        contended.note(&delete(&id), &CommitVerdict::Conflict, now);
+        contended.note(&delete(&id), &CommitVerdict::Committed, now);
         assert!(
-            contests.contain(&id, now),
-            "the next one may come too late again"
+            contended.contain(&id, now),
+            "the next commit may come too late again"
         );
-        assert!(!contests.contain(&SessionId::generate(), now));
-        assert!(!contests.contain(&id, now + KEPT));
+        assert!(!contended.contain(&SessionId::generate(), now));
+        assert!(!contended.contain(&id, now + KEPT));
     }
 
     #[test]
-    fn old_ones_make_room() {
-        let (contests, now) = (ContendedRows::default(), Instant::now());
+    fn expired_rows_make_room() {
+        let (contended, now) = (ContendedRows::default(), Instant::now());
         for _ in 0..=ROWS_MAX {
-            contests.note(
+            contended.note(
                 &delete(&SessionId::generate()),
                 &CommitVerdict::Conflict,
                 now,
             );
         }
         let id = SessionId::generate();
-        contests.note(&delete(&id), &CommitVerdict::Conflict, now);
-        assert!(!contests.contain(&id, now), "no room");
-        contests.note(&delete(&id), &CommitVerdict::Conflict, now + KEPT);
-        assert!(contests.contain(&id, now + KEPT));
+        contended.note(&delete(&id), &CommitVerdict::Conflict, now);
+        assert!(!contended.contain(&id, now), "no room");
+        contended.note(&delete(&id), &CommitVerdict::Conflict, now + KEPT);
+        assert!(contended.contain(&id, now + KEPT));
     }
 }

@@ -13,8 +13,8 @@ use cloakroom_session::record::{CommitToken, TokenHistory};
 /// The token that a commit leaves on its row, and the newest token of its base.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SwapTrace {
-    pub(crate) mine: CommitToken,
-    pub(crate) before_mine: Option<CommitToken>,
+    pub(crate) token: CommitToken,
+    pub(crate) base_token: Option<CommitToken>,
 }
 
 /// The known outcome of one row's swap.
@@ -26,16 +26,18 @@ pub(crate) enum SwapFinding {
     Unknown,
 }
 
-/// Returns the outcome that the row itself shows. `tokens` are its current tokens, `None` if it is gone.
-pub(crate) fn look(trace: SwapTrace, tokens: Option<&TokenHistory>) -> SwapFinding {
-    let has = |token| tokens.is_some_and(|tokens| tokens.contains(token));
-    if has(trace.mine) {
-        SwapFinding::Applied
-    } else if trace.before_mine.is_some_and(has) {
-        // This commit's token is newer than the base's token, so the history would still contain it.
-        SwapFinding::NotApplied
-    } else {
-        SwapFinding::Unknown
+impl SwapTrace {
+    /// Returns the outcome that the row itself shows. `tokens` are its current tokens, `None` if it is gone.
+    pub(crate) fn finding(self, tokens: Option<&TokenHistory>) -> SwapFinding {
+        let has = |token| tokens.is_some_and(|tokens| tokens.contains(token));
+        if has(self.token) {
+            SwapFinding::Applied
+        } else if self.base_token.is_some_and(has) {
+            // This commit's token is newer than the base's token, so the history would still contain it.
+            SwapFinding::NotApplied
+        } else {
+            SwapFinding::Unknown
+        }
     }
 }
 
@@ -44,7 +46,7 @@ pub(crate) fn look(trace: SwapTrace, tokens: Option<&TokenHistory>) -> SwapFindi
 ///
 /// This is correct only if no commit in the statement was sent before. Otherwise a row may show the effect of an
 /// earlier statement.
-pub(crate) fn complete(swapped: u64, findings: &mut [SwapFinding]) {
+pub(crate) fn resolve_by_count(swapped: u64, findings: &mut [SwapFinding]) {
     let count = |which: SwapFinding| findings.iter().filter(|f| **f == which).count() as u64;
     let (shown, unknown) = (count(SwapFinding::Applied), count(SwapFinding::Unknown));
     let all_unknown = match swapped.checked_sub(shown) {
@@ -65,59 +67,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_tells_by_its_tokens() {
-        let [before, mine, later] = [(); 3].map(|()| CommitToken::generate());
+    fn tokens_show_whether_a_row_was_swapped() {
+        let [before, token, later] = [(); 3].map(|()| CommitToken::generate());
         let trace = SwapTrace {
-            mine,
-            before_mine: Some(before),
+            token,
+            base_token: Some(before),
         };
         let of = |tokens: &[CommitToken]| {
             (tokens.iter()).fold(TokenHistory::default(), |history, t| history.push(*t))
         };
-        let look = |tokens: &[CommitToken]| look(trace, Some(&of(tokens)));
-        assert_eq!(look(&[before, mine]), Applied);
-        assert_eq!(look(&[before, mine, later]), Applied);
-        assert_eq!(look(&[before]), NotApplied);
-        assert_eq!(look(&[before, later]), NotApplied);
-        assert_eq!(look(&[later]), Unknown, "written anew, or gone on");
-        assert_eq!(look(&[]), Unknown, "written anew by somebody else");
-        assert_eq!(super::look(trace, None), Unknown, "gone");
+        let finding = |tokens: &[CommitToken]| trace.finding(Some(&of(tokens)));
+        assert_eq!(finding(&[before, token]), Applied);
+        assert_eq!(finding(&[before, token, later]), Applied);
+        assert_eq!(finding(&[before]), NotApplied);
+        assert_eq!(finding(&[before, later]), NotApplied);
+        assert_eq!(
+            finding(&[later]),
+            Unknown,
+            "rewritten, or too many commits since"
+        );
+        assert_eq!(finding(&[]), Unknown, "rewritten by another program");
+        assert_eq!(trace.finding(None), Unknown, "gone");
     }
 
     #[test]
-    fn a_row_without_tokens_before_says_nothing_by_their_absence() {
+    fn without_a_base_token_an_absent_token_shows_nothing() {
         let trace = SwapTrace {
-            mine: CommitToken::generate(),
-            before_mine: None,
+            token: CommitToken::generate(),
+            base_token: None,
         };
-        assert_eq!(look(trace, Some(&TokenHistory::default())), Unknown);
+        assert_eq!(trace.finding(Some(&TokenHistory::default())), Unknown);
     }
 
     #[test]
-    fn a_count_decides_what_is_certain_and_no_more() {
-        let completed = |swapped, mut findings: Vec<SwapFinding>| {
-            complete(swapped, &mut findings);
+    fn a_count_decides_only_certain_outcomes() {
+        let resolved = |swapped, mut findings: Vec<SwapFinding>| {
+            resolve_by_count(swapped, &mut findings);
             findings
         };
         assert_eq!(
-            completed(1, vec![Applied, NotApplied, Unknown]),
+            resolved(1, vec![Applied, NotApplied, Unknown]),
             [Applied, NotApplied, NotApplied],
-            "the one that was swapped shows it"
+            "the tokens show the one swapped row"
         );
         assert_eq!(
-            completed(2, vec![Applied, NotApplied, Unknown]),
+            resolved(2, vec![Applied, NotApplied, Unknown]),
             [Applied, NotApplied, Applied],
-            "there is no other that it could be"
+            "only the unknown row is left"
         );
         assert_eq!(
-            completed(2, vec![Applied, Unknown, Unknown]),
+            resolved(2, vec![Applied, Unknown, Unknown]),
             [Applied, Unknown, Unknown],
-            "one of the two, nobody knows which"
+            "one of the two, and the count does not say which"
         );
         assert_eq!(
-            completed(1, vec![Applied, Applied, Unknown]),
+            resolved(1, vec![Applied, Applied, Unknown]),
             [Applied, Applied, Unknown],
-            "more show it than were swapped: the count says nothing"
+            "more tokens show a swap than the count: it decides nothing"
         );
     }
 }

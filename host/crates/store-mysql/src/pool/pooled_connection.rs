@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 
+use super::super::connection::{self, Statement, StatementResult};
 use super::super::error::{ServerEpoch, StatementError, StatementErrorClass};
-use super::super::link::{self, Statement, StatementResult};
 use super::{PoolPermit, ServerPool};
 
 /// A connection that is in use. Dropping it gives it back, or closes it if a statement on it did not finish.
@@ -50,7 +50,7 @@ impl<'a> PooledConnection<'a> {
     ) -> Result<StatementResult, StatementError> {
         // Until the answer arrives: the driver closes a connection whose statement did not finish.
         self.seat.set_sound(false);
-        let outcome = link::run(&mut self.connection, statement, time_max).await;
+        let outcome = connection::run(&mut self.connection, statement, time_max).await;
         let is_lost = |fault: &StatementError| {
             matches!(
                 fault.class,

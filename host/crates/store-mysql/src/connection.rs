@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::options::{CertificateCheck, MysqlOptions, MysqlTls, ServerAddress};
-use super::settle::{LearnedFacts, settle};
+use super::setup::{LearnedFacts, settle};
 
 /// Number of prepared statements that each connection caches. Larger than the number of distinct statements.
 const STATEMENT_CACHE: usize = 64;
