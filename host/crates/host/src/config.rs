@@ -18,6 +18,7 @@ pub mod fuzz;
 mod guest;
 mod kinds;
 mod quantity;
+mod random_secret;
 mod reader;
 mod rollout;
 mod route;
@@ -36,7 +37,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use admin::{AdminSettings, DEFAULT_ADMIN_LISTEN};
+pub use admin::DEFAULT_ADMIN_LISTEN;
 pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
 pub use environment::{Environment, ProcessEnvironment};
@@ -46,11 +47,12 @@ pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
 pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
 pub use store::{
-    Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, SecretText,
-    StoreSettings, TlsMode, TlsVerify,
+    Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, StoreSettings, TlsMode,
+    TlsVerify,
 };
 pub use store_options::{NamedStore, StoreOptions};
 
+use crate::admin::AdminOptions;
 use crate::route::Route;
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
@@ -87,7 +89,7 @@ pub struct Config {
     /// The routes, in the order of the file. Never empty. Each route names one of `guests`.
     pub routes: Vec<Route>,
     /// The admin interface. `None` if it was not requested.
-    pub admin: Option<AdminSettings>,
+    pub admin: Option<AdminOptions>,
     /// The log.
     pub log: telemetry::TelemetryOptions,
     /// Warnings about settings that are allowed and probably not intended. Each is logged once at the start.

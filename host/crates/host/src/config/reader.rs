@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::ConfigMode;
-use super::environment::Environment;
+use super::environment::{Environment, VARIABLE_PREFIX, variable_name};
 use super::fault::{ConfigFault, SettingOrigin};
 use super::kinds::{Field, ValueError};
 use super::source::{Table, TomlValue, ValueNode};
@@ -367,15 +367,6 @@ impl Drop for Section<'_> {
         });
         self.reader.unknown.borrow_mut().extend(unknown);
     }
-}
-
-/// The prefix of the variables of this program.
-pub(crate) const VARIABLE_PREFIX: &str = "CLOAKROOM_";
-
-/// Returns the variable that sets a key. For `session.cookie.path` this is `CLOAKROOM_SESSION_COOKIE_PATH`.
-pub(crate) fn variable_name(path: &str) -> String {
-    let path = path.replace('.', "_").to_ascii_uppercase();
-    format!("{VARIABLE_PREFIX}{path}")
 }
 
 fn join(path: &str, key: &str) -> String {

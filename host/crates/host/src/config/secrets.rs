@@ -10,14 +10,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::fault::ConfigFault;
 use super::kinds::{self, boolean};
+use super::random_secret::{SECRET_BYTES_MIN, random_secret};
 use super::reader::Section;
 use super::store::Backend;
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::telemetry::counted;
 
-/// Minimum length of a secret, in bytes. It is the output length of HMAC-SHA256, for which the secret is the key.
-const SECRET_BYTES_MIN: usize = 32;
 /// Minimum number of different bytes in a secret. 32 bytes of random hexadecimal digits have more, a repeated word has fewer.
 const DIFFERENT_BYTES_MIN: usize = 8;
 
@@ -67,7 +66,7 @@ impl SecretSource {
     pub fn obtain(&self) -> Result<Vec<Vec<u8>>, ConfigFault> {
         match self {
             Self::Given(secrets) => Ok(secrets.clone()),
-            Self::PerProcess => Ok(vec![random()]),
+            Self::PerProcess => Ok(vec![random_secret()]),
             Self::KeptAt(path) => kept_secret(path).map(|secret| vec![secret]),
         }
     }
@@ -156,13 +155,6 @@ fn different_bytes(secret: &[u8]) -> usize {
     seen.iter().filter(|seen| **seen).count()
 }
 
-/// Returns 32 random bytes as 43 characters of base64url.
-pub(crate) fn random() -> Vec<u8> {
-    let mut bytes = [0; SECRET_BYTES_MIN];
-    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
-    URL_SAFE_NO_PAD.encode(bytes).into_bytes()
-}
-
 fn kept_secret(path: &Path) -> Result<Vec<u8>, ConfigFault> {
     let fault = |problem: String| {
         let remedy = "make its folder writable, or configure a secret: secrets = [\"env:NAME\"]";
@@ -228,7 +220,7 @@ fn write_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(&random())?;
+    file.write_all(&random_secret())?;
     file.write_all(b"\n")?;
     file.sync_all()
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::ConfigMode;
 use super::fault::SettingOrigin;
 use super::kinds::{
@@ -152,7 +154,9 @@ pub(crate) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
         port: section.get("port", count_in(1, 65_535)),
         socket: section.get("socket", path),
         user: section.get("user", text),
-        password: section.get("password", secret),
+        password: section
+            .get("password", secret)
+            .map(|password| SecretText::new(password.expose_secret().to_owned())),
         database: section.get("database", text),
     };
     let rest = read_mysql_rest(&mut section);
