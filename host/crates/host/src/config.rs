@@ -11,37 +11,30 @@ mod admin;
 mod changes;
 mod cookie;
 mod cookies;
-mod environment;
-mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod guest;
-mod kinds;
-mod quantity;
-mod random_secret;
-mod reader;
 mod rollout;
 mod route;
 mod secrets;
 mod server;
 mod session;
-mod source;
 mod store;
 mod store_options;
 mod store_url;
 #[cfg(test)]
 mod tests;
-mod unknown;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use crate::config_reader::ConfigMode;
+pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
+pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
 pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
-pub use environment::{Environment, ProcessEnvironment};
-pub use fault::{ConfigFault, SettingOrigin};
 pub use guest::{BuildSettings, GuestLimits, GuestSettings, SessionAccess};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
@@ -53,13 +46,13 @@ pub use store::{
 pub use store_options::{NamedStore, StoreOptions};
 
 use crate::admin::AdminOptions;
+use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
+use crate::config_reader::{ConfigReader, Section};
 use crate::route::Route;
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::limits::CONFIG_FILE_BYTES_MAX;
 use cloakroom_base::telemetry;
-use reader::{ConfigReader, Section};
-use source::{Table, TomlValue, ValueNode};
 
 /// The file that is read if neither a file nor a component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
@@ -113,18 +106,6 @@ pub struct CliOptions {
     pub components: ComponentFiles,
     /// The purpose for which the configuration is read.
     pub purpose: ConfigMode,
-}
-
-/// The purpose for which a configuration is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConfigMode {
-    /// To serve visitors.
-    #[default]
-    Serve,
-    /// To test the guests without visitors. Sessions are kept in memory and signed with temporary secrets. Settings of the
-    /// database and of secrets are only checked for their form, so that neither has to exist. A guest's environment variable
-    /// whose reference cannot be resolved is left out, with a warning.
-    Rehearse,
 }
 
 /// Whether the guests' components must exist when the configuration is read.

@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod app;
 pub mod config;
+mod config_reader;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod handler;

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use secrecy::ExposeSecret as _;
 
-use super::fault::SettingOrigin;
-use super::kinds::{Field, ValueError, secret};
-use super::reader::Section;
 use super::secrets;
 use super::server::listen;
 use crate::admin::{AdminOptions, Token};
+use crate::config_reader::Section;
+use crate::config_reader::fault::SettingOrigin;
+use crate::config_reader::kinds::{Field, ValueError, secret};
 
 /// The address of the admin interface if it is enabled without an address.
 pub const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);

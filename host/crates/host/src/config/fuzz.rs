@@ -8,11 +8,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::source::{self, Table, TomlValue};
 use super::{
     Backend, CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure,
     Environment, MysqlSettings, Proxy, SecretSource, SessionAccess, SessionSettings, SettingOrigin,
 };
+use crate::config_reader::source::{self, Table, TomlValue};
 use crate::route::RouteTable;
 use cloakroom_session::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
 

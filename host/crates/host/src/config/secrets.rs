@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::fault::ConfigFault;
-use super::kinds::{self, boolean};
-use super::random_secret::{SECRET_BYTES_MIN, random_secret};
-use super::reader::Section;
 use super::store::Backend;
+use crate::config_reader::Section;
+use crate::config_reader::fault::ConfigFault;
+use crate::config_reader::kinds::{self, boolean};
+use crate::config_reader::random_secret::{SECRET_BYTES_MIN, random_secret};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::telemetry::counted;

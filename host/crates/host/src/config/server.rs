@@ -4,9 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kinds::{Field, ValueError, boolean, count_in, duration, path, size_in, text, word};
-use super::reader::Section;
 use super::store::{Backend, DEFAULT_SQLITE_PATH};
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{
+    Field, ValueError, boolean, count_in, duration, path, size_in, text, word,
+};
 use cloakroom_base::quota::QuotaTotals;
 use cloakroom_base::{limits, telemetry};
 use cloakroom_server as server;

@@ -6,10 +6,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::cookie::{self, CookieSettings};
-use super::kinds::{Field, ValueError, boolean, count_in, duration, items, size_in, text, word};
-use super::reader::Section;
 use super::secrets::{self, SecretSource};
 use super::store::Backend;
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{
+    Field, ValueError, boolean, count_in, duration, items, size_in, text, word,
+};
 use cloakroom_base::limits;
 use cloakroom_session::cookie::is_valid_name;
 

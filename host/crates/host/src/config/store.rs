@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::ConfigMode;
-use super::fault::SettingOrigin;
-use super::kinds::{
+use super::store_url::{self, MYSQL_PORT, MysqlUrl, StoreUrl};
+use crate::config_reader::fault::SettingOrigin;
+use crate::config_reader::kinds::{
     Field, ValueError, boolean, count_in, duration, path, secret, some_items, text,
 };
-use super::reader::Section;
-use super::source::TomlValue;
-use super::store_url::{self, MYSQL_PORT, MysqlUrl, StoreUrl};
+use crate::config_reader::source::TomlValue;
+use crate::config_reader::{ConfigMode, Section};
 use cloakroom_base::limits;
 
 pub use tls::{TlsMode, TlsVerify};

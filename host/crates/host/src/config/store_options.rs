@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::environment::{EnvReference, Environment};
-use super::fault::{ConfigFault, SettingOrigin};
-use super::reader::ConfigReader;
-use super::source::{self, Table, TomlValue, ValueNode};
+use super::read_file;
 use super::store::{self, Backend};
 use super::store_url::{self, StoreUrl};
-use super::{ConfigMode, read_file};
+use crate::config_reader::environment::{EnvReference, Environment};
+use crate::config_reader::fault::{ConfigFault, SettingOrigin};
+use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
+use crate::config_reader::{ConfigMode, ConfigReader};
 
 /// The command-line options that name one store. Has no `Debug`, because a URL may contain a password, although that is
 /// refused.

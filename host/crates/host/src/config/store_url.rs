@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::kinds::ValueError;
+use crate::config_reader::kinds::ValueError;
 
 /// The default port of MySQL.
 pub(crate) const MYSQL_PORT: u16 = 3306;

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::super::ConfigMode;
-use super::super::kinds::{Field, ValueError, boolean, existing_file, path, word};
-use super::super::reader::Section;
-use super::super::source::TomlValue;
+use crate::config_reader::kinds::{Field, ValueError, boolean, existing_file, path, word};
+use crate::config_reader::source::TomlValue;
+use crate::config_reader::{ConfigMode, Section};
 
 /// When the connection to a MySQL server is encrypted. Encrypted connections always verify the certificate of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

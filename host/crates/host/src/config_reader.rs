@@ -4,16 +4,35 @@
 //! unknown keys are derived from it, and a test compares `example.toml` with it. This module does not know the meaning of any
 //! key.
 
+pub(crate) mod environment;
+pub(crate) mod fault;
+pub(crate) mod kinds;
+mod quantity;
+pub(crate) mod random_secret;
+pub(crate) mod source;
+mod unknown;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::ConfigMode;
-use super::environment::{Environment, VARIABLE_PREFIX, variable_name};
-use super::fault::{ConfigFault, SettingOrigin};
-use super::kinds::{Field, ValueError};
-use super::source::{Table, TomlValue, ValueNode};
-use super::unknown::{self, UnknownKey};
+use environment::{Environment, VARIABLE_PREFIX, variable_name};
+use fault::{ConfigFault, SettingOrigin};
+use kinds::{Field, ValueError};
+use source::{Table, TomlValue, ValueNode};
+use unknown::UnknownKey;
+
+/// The purpose for which a configuration is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConfigMode {
+    /// To serve visitors.
+    #[default]
+    Serve,
+    /// To test the guests without visitors. Sessions are kept in memory and signed with temporary secrets. Settings of the
+    /// database and of secrets are only checked for their form, so that neither has to exist. A guest's environment variable
+    /// whose reference cannot be resolved is left out, with a warning.
+    Rehearse,
+}
 
 /// Collects faults and warnings while sections are read.
 pub(crate) struct ConfigReader<'a> {

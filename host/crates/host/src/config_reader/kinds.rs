@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::ConfigMode;
 use super::environment::EnvReference;
 use super::fault::SettingOrigin;
 use super::quantity;
 use super::random_secret::random_secret;
-use super::reader::ConfigReader;
 use super::source::TomlValue;
+use super::{ConfigMode, ConfigReader};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 
