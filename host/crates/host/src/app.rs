@@ -3,7 +3,6 @@
 
 mod admin;
 mod descriptors;
-mod failure;
 mod guests;
 mod keys;
 mod probe;
@@ -14,8 +13,8 @@ mod startup_message;
 mod store_copy;
 mod stores;
 
+pub use crate::failure::{StartError, StartFailure};
 pub use admin::{AdminCall, AdminListener, call_admin};
-pub use failure::{StartError, StartFailure};
 pub use guests::fit;
 pub use reload::{ReloadOutcome, ReloadRequests};
 pub use startup_message::StartupMessage;

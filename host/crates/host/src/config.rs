@@ -21,7 +21,6 @@ mod server;
 mod session;
 mod store;
 mod store_options;
-mod store_url;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,9 @@ pub mod admin;
 pub mod app;
 pub mod config;
 mod config_reader;
+mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod handler;
 pub mod route;
+mod stores;

@@ -12,12 +12,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::failure::StartFailure;
 use crate::admin;
 use crate::admin::command;
 use crate::admin::command::ShellError;
 use crate::admin::{AdminOptions, AdminServer, AdminServices};
 use crate::config::Environment;
+use crate::failure::StartFailure;
 use cloakroom_base::files;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{QuotaPeer, QuotaResource, QuotaTotals, Quotas};

@@ -6,8 +6,8 @@ use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::failure::StartFailure;
 use crate::config::{Backend, Config, ServerSettings};
+use crate::failure::StartFailure;
 use cloakroom_base::limits::{ADMIN_CONNECTIONS_MAX, COMPILES_AT_ONCE_MAX, LOOKUPS_MAX};
 
 /// Reserve for short-lived and rare descriptors: the log, signals, pollers, watched directories and files being read.

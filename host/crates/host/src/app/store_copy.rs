@@ -5,8 +5,8 @@ mod progress;
 
 use std::fmt::Write as _;
 
-use super::failure::{StartError, StartFailure};
 use crate::config::{ConfigFault, Environment, NamedStore, StoreOptions};
+use crate::failure::{StartError, StartFailure};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::counted;

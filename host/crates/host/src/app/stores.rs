@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::failure::{StartError, StartFailure};
 use crate::config;
 use crate::config::{Backend, ConfigFault, MysqlSettings, StoreSettings, TlsMode, TlsVerify};
+use crate::failure::{StartError, StartFailure};
 use cloakroom_session::cookie::IdComparison;
 use cloakroom_session::record::Charset;
 use cloakroom_session::store::SessionStore;

@@ -1,23 +1,22 @@
 //! `[store]`: the session store. Supports the options of express-mysql-session, and options that it drops.
 
-mod tls;
-
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::store_url::{self, MYSQL_PORT, MysqlUrl, StoreUrl};
 use crate::config_reader::fault::SettingOrigin;
 use crate::config_reader::kinds::{
     Field, ValueError, boolean, count_in, duration, path, secret, some_items, text,
 };
 use crate::config_reader::source::TomlValue;
 use crate::config_reader::{ConfigMode, Section};
+use crate::stores::mysql::tls;
+use crate::stores::mysql::url::{self, MYSQL_PORT, MysqlUrl, StoreUrl};
 use cloakroom_base::limits;
 
-pub use tls::{TlsMode, TlsVerify};
+pub use crate::stores::mysql::tls::{TlsMode, TlsVerify};
 
 /// The `[store]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +147,7 @@ pub(crate) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
     let expiration = section.get("expiration", duration);
     let disable_touch = section.get("disable_touch", boolean).unwrap_or(false);
     let address = StoreAddressKeys {
-        url: section.get("url", url),
+        url: section.get("url", store_url),
         hosts: section.get("host", hosts),
         port: section.get("port", count_in(1, 65_535)),
         socket: section.get("socket", path),
@@ -356,7 +355,7 @@ fn explicit(
             .hosts
             .unwrap_or_else(|| vec!["localhost".to_owned()])
         {
-            match store_url::parse_host(&host, port) {
+            match url::parse_host(&host, port) {
                 Ok(host) => hosts.push(host),
                 Err(complaint) => section.fault("host", complaint.problem, complaint.remedy),
             }
@@ -372,8 +371,8 @@ fn explicit(
     })))
 }
 
-fn url(field: &Field<'_>) -> Result<StoreUrl, ValueError> {
-    store_url::parse(&text(field)?)
+fn store_url(field: &Field<'_>) -> Result<StoreUrl, ValueError> {
+    url::parse(&text(field)?)
 }
 
 /// Reads one host or a list of hosts.

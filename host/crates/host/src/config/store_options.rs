@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::read_file;
 use super::store::{self, Backend};
-use super::store_url::{self, StoreUrl};
 use crate::config_reader::environment::{EnvReference, Environment};
 use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
 use crate::config_reader::{ConfigMode, ConfigReader};
+use crate::stores::mysql::url::{self, StoreUrl};
 
 /// The command-line options that name one store. Has no `Debug`, because a URL may contain a password, although that is
 /// refused.
@@ -68,7 +68,7 @@ impl StoreOptions {
     fn faults(&self) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
         let at_url = SettingOrigin::Flag(self.flag);
-        match store_url::parse(&self.url) {
+        match url::parse(&self.url) {
             Err(complaint) => {
                 faults.push(ConfigFault::new("", complaint.problem, complaint.remedy).at(at_url));
             }

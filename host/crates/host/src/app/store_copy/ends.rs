@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::failure::{StartError, StartFailure};
 use super::super::stores::{OpenStore, mysql_options};
 use crate::config::{Backend, ConfigFault, MysqlSettings};
+use crate::failure::{StartError, StartFailure};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits::COPY_STATEMENT_TIMEOUT;
 use cloakroom_base::telemetry;

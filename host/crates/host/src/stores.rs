@@ -1,0 +1,3 @@
+//! The kinds of session stores.
+
+pub(crate) mod mysql;

@@ -1,0 +1,4 @@
+//! The settings of a MySQL server.
+
+pub(crate) mod tls;
+pub(crate) mod url;
