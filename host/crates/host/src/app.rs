@@ -11,7 +11,6 @@ mod reload;
 mod settings;
 mod startup_message;
 mod store_copy;
-mod stores;
 
 pub use crate::failure::{StartError, StartFailure};
 pub use admin::{AdminCall, AdminListener, call_admin};
@@ -34,6 +33,7 @@ use crate::config::{Config, ConfigFault};
 use crate::handler;
 use crate::handler::{Handler, RequestHook, RoutedGuests};
 use crate::route::{RouteError, RouteTable};
+use crate::stores::OpenStore;
 use cloakroom_base::clock::Clock;
 use cloakroom_base::quota::{QuotaPeer, Quotas};
 use cloakroom_runtime as guest;
@@ -48,7 +48,6 @@ use cloakroom_session::store::metered::MeteredStore;
 use cloakroom_session::store::reaper;
 use keys::SigningKeys;
 use reload::Reloader;
-use stores::OpenStore;
 
 /// A host that is ready to serve.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ pub struct App {
     /// Reads and writes the guests' own cookies.
     jar: Arc<CookieJar>,
     keys: SigningKeys,
-    store: OpenStore,
+    store: Box<dyn OpenStore>,
     /// The store with its metrics. Every part of the host accesses the store through this value.
     metered: Arc<MeteredStore>,
     connections: Arc<ConnectionCount>,
@@ -170,7 +169,7 @@ impl App {
                 note(&mut faults, examined)
             }
         };
-        let store = match stores::open(&config.store).await {
+        let store = match config.store.backend.open().await {
             Ok(store) => store,
             Err(error) => return Err(error.with(faults)),
         };
@@ -180,7 +179,7 @@ impl App {
             return Err(StartError::AtFault(faults));
         };
 
-        let metered = MeteredStore::new(in_front(store.as_dyn()));
+        let metered = MeteredStore::new(in_front(store.sessions()));
         let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
         let options = session::SessionOptions {
             charset: store.charset(),

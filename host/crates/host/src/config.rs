@@ -38,10 +38,7 @@ pub use guest::{BuildSettings, GuestLimits, GuestSettings, SessionAccess};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
 pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
-pub use store::{
-    Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, StoreSettings, TlsMode,
-    TlsVerify,
-};
+pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 
 use crate::admin::AdminOptions;
@@ -251,8 +248,8 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
     let (store, backend) = store::read(root.section("store"));
-    let server = server::read(root.section("server"), backend.as_ref());
-    let session = session::read(root.section("session"), backend.as_ref());
+    let server = server::read(root.section("server"), backend.as_deref());
+    let session = session::read(root.section("session"), backend.as_deref());
     let cookies = cookies::read(root.section("cookies"));
     let shared = guest::HostLimits {
         server: &server,

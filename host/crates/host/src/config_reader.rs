@@ -364,6 +364,17 @@ impl<'r> Section<'r> {
         self.given.contains_key(key)
     }
 
+    /// Returns whether `key` is given, whether it was requested or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let is_set = || {
+            let text = self.reader.get(&variable_name(&self.full(key)));
+            text.is_some_and(|text| !text.is_empty())
+        };
+        self.is_given(key)
+            || self.entries.contains_key(key)
+            || (self.overridable == EnvironmentOverride::ByEnvironment && is_set())
+    }
+
     /// Returns whether `key` was requested and is not given.
     pub(crate) fn is_missing(&self, key: &str) -> bool {
         !self.is_broken && !self.is_given(key)

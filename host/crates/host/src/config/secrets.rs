@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::store::Backend;
 use crate::config_reader::Section;
 use crate::config_reader::fault::ConfigFault;
 use crate::config_reader::kinds::{self, boolean};
 use crate::config_reader::random_secret::{SECRET_BYTES_MIN, random_secret};
+use crate::stores::{ConfiguredStore, StoreLocation};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::telemetry::counted;
@@ -73,17 +73,17 @@ impl SecretSource {
 }
 
 /// Reads `secrets` and `allow_short_secrets` of `[session]`.
-pub(crate) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> SecretSource {
+pub(crate) fn read(section: &mut Section<'_>, store: Option<&dyn ConfiguredStore>) -> SecretSource {
     if let Some(secrets) = given(section) {
         return SecretSource::Given(secrets);
     }
-    match backend {
-        Some(Backend::Sqlite(path)) => {
+    match store.map(ConfiguredStore::location) {
+        Some(StoreLocation::File(path)) => {
             let mut name = path.as_os_str().to_owned();
             name.push(".secret");
             SecretSource::KeptAt(name.into())
         }
-        Some(Backend::Mysql(_)) if !section.is_given("secrets") => {
+        Some(StoreLocation::Server) if !section.is_given("secrets") => {
             section.fault(
                 "secrets",
                 "missing: all hosts and Express apps over one database must share their secrets",
@@ -91,7 +91,7 @@ pub(crate) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> Secr
             );
             SecretSource::PerProcess
         }
-        _ => SecretSource::PerProcess,
+        Some(StoreLocation::Memory | StoreLocation::Server) | None => SecretSource::PerProcess,
     }
 }
 
