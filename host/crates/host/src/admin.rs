@@ -44,9 +44,9 @@ use reply::{Refusal, Reply, problem};
 use upload::UploadQueue;
 
 /// The access control of the interface.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminOptions {
-    /// The token that clients must present.
+    /// The token that clients must present. If it is `None`, `listen` is a loopback address.
     pub token: Option<Token>,
     /// The address of the listener. On a loopback address, fewer requests need the token.
     pub listen: SocketAddr,

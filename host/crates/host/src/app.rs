@@ -3,7 +3,6 @@
 
 mod admin;
 mod descriptors;
-mod failure;
 mod guests;
 mod keys;
 mod probe;
@@ -13,10 +12,9 @@ mod services;
 mod settings;
 mod startup_message;
 mod store_copy;
-mod stores;
 
+pub use crate::failure::{StartError, StartFailure};
 pub use admin::{AdminCall, AdminListener, call_admin};
-pub use failure::{StartError, StartFailure};
 pub use guests::fit;
 pub use reload::{ReloadOutcome, ReloadRequests};
 pub use startup_message::StartupMessage;
@@ -34,6 +32,7 @@ use crate::config;
 use crate::config::{Config, ConfigFault};
 use crate::handler::{Handler, RequestHook, RoutedGuests};
 use crate::route::{RouteError, RouteTable};
+use crate::stores::OpenStore;
 use cloakroom_base::clock::Clock;
 use cloakroom_base::quota::Quotas;
 use cloakroom_runtime as guest;
@@ -47,7 +46,6 @@ use cloakroom_session::store::metered::MeteredStore;
 use cloakroom_session::store::reaper;
 use keys::SigningKeys;
 use reload::Reloader;
-use stores::OpenStore;
 
 /// A host that is ready to serve.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ pub struct App {
     /// The parts of the host that the guests' interfaces use.
     services: Arc<Services>,
     keys: SigningKeys,
-    store: OpenStore,
+    store: Box<dyn OpenStore>,
     /// The store with its metrics. Every part of the host accesses the store through this value.
     metered: Arc<MeteredStore>,
     connections: Arc<ConnectionCount>,
@@ -168,7 +166,7 @@ impl App {
                 note(&mut faults, examined)
             }
         };
-        let store = match stores::open(&config.store).await {
+        let store = match config.store.backend.open().await {
             Ok(store) => store,
             Err(error) => return Err(error.with(faults)),
         };
@@ -178,7 +176,7 @@ impl App {
             return Err(StartError::AtFault(faults));
         };
 
-        let metered = MeteredStore::new(in_front(store.as_dyn()));
+        let metered = MeteredStore::new(in_front(store.sessions()));
         let options = session::SessionOptions {
             charset: store.charset(),
             ..options

@@ -11,12 +11,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::failure::StartFailure;
-use crate::admin;
 use crate::admin::command;
 use crate::admin::command::ShellError;
-use crate::admin::{AdminServer, AdminServices, Token};
-use crate::config::{AdminSettings, Environment};
+use crate::admin::{AdminOptions, AdminServer, AdminServices};
+use crate::config::Environment;
+use crate::failure::StartFailure;
 use cloakroom_base::files;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{QuotaResource, Quotas};
@@ -43,17 +42,16 @@ impl AdminListener {
     ///
     /// # Errors
     /// Returns an error if the address is in use, does not belong to this machine, or may not be opened by this user.
-    pub async fn open(settings: Option<&AdminSettings>) -> Result<Option<Self>, StartFailure> {
-        let Some(settings) = settings else {
+    pub async fn open(options: Option<&AdminOptions>) -> Result<Option<Self>, StartFailure> {
+        let Some(options) = options else {
             return Ok(None);
         };
         let elsewhere = "--admin ADDRESS:PORT, CLOAKROOM_ADMIN_LISTEN or `listen` under [admin]";
-        let failed = |error| StartFailure::to_listen(settings.listen, &error, elsewhere);
-        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+        let failed = |error| StartFailure::to_listen(options.listen, &error, elsewhere);
+        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let token = settings.token.as_ref();
-        let admin = AdminServer::new(admin::AdminOptions {
-            token: token.map(|token| Token::new(token.reveal())),
+        let admin = AdminServer::new(AdminOptions {
+            token: options.token.clone(),
             listen: address,
         });
         tracing::info!(%address, "the admin interface listens");

@@ -2,9 +2,10 @@
 //! here.
 
 use crate::config;
-use crate::config::{Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy};
+use crate::config::{Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy};
 use crate::handler;
 use crate::handler::ProxyTrust;
+use crate::stores::StoreLocation;
 use cloakroom_base::limits;
 use cloakroom_runtime as guest;
 use cloakroom_runtime::StreamPolicy;
@@ -36,10 +37,10 @@ pub(crate) fn session(config: &Config) -> session::SessionOptions {
         keys_max: settings.limits.keys_max,
         key_bytes_max: settings.limits.key_bytes_max,
         slot_waiters_max: settings.limits.slot_waiters_max,
-        snapshots_bytes_max: match config.store.backend {
+        snapshots_bytes_max: match config.store.backend.location() {
             // Reading the rows themselves is as fast as reading a snapshot.
-            Backend::Memory => 0,
-            Backend::Sqlite(_) | Backend::Mysql(_) => settings.limits.snapshots_bytes_max,
+            StoreLocation::Memory => 0,
+            StoreLocation::File(_) | StoreLocation::Server => settings.limits.snapshots_bytes_max,
         },
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
         // Replaced by the store's value once it is open.

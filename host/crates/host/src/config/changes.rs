@@ -1,6 +1,6 @@
 //! The changes between two configurations that a running host cannot apply.
 
-use super::{Backend, Config, MysqlSettings};
+use super::Config;
 
 /// Records the key of every listed field that differs. If the sections differ, but none of the listed fields does, the whole
 /// section is recorded. A field that is forgotten here is therefore never treated as one that can change.
@@ -85,11 +85,7 @@ impl Config {
             "limits.slot_waiters": limits.slot_waiters_max,
             "limits.snapshots": limits.snapshots_bytes_max,
         );
-        match (&store.backend, &new.store.backend) {
-            (Backend::Mysql(old), Backend::Mysql(new)) => mysql(&mut changed, old, new),
-            (old, new) if old != new => changed.push("store.url"),
-            _ => {}
-        }
+        changed.extend(store.backend.changed_keys(&*new.store.backend));
         let mut new_store = new.store.clone();
         new_store.backend.clone_from(&store.backend);
         compare!(changed, "store", *store, new_store;
@@ -114,24 +110,4 @@ impl Config {
         );
         changed
     }
-}
-
-fn mysql(changed: &mut Vec<&'static str>, old: &MysqlSettings, new: &MysqlSettings) {
-    compare!(changed, "store", *old, *new;
-        "host": hosts,
-        "socket": socket,
-        "user": user,
-        "password": password,
-        "database": database,
-        "connection_limit": connection_limit,
-        "create_database_table": create_database_table,
-        "alter_table": alter_table,
-        "schema": schema,
-        "tls": tls,
-        "ca_file": ca_file,
-        "tls.verify": verify,
-        "connect_timeout": connect_timeout,
-        "statement_timeout": statement_timeout,
-        "acquire_timeout": acquire_timeout,
-    );
 }

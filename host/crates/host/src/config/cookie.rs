@@ -3,11 +3,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::ConfigMode;
-use super::kinds::{Field, ValueError, boolean, duration, text, word};
-use super::reader::Section;
 use super::session::Compat;
-use super::source::TomlValue;
+use crate::config_reader::kinds::{Field, ValueError, boolean, duration, text, word};
+use crate::config_reader::source::TomlValue;
+use crate::config_reader::{ConfigMode, Section};
 use cloakroom_base::limits::COOKIE_AGE_MAX;
 use cloakroom_session::cookie::{is_valid_domain, is_valid_path};
 

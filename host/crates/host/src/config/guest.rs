@@ -7,12 +7,14 @@ mod outbound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::environment::EnvReference;
-use super::kinds::{Field, ValueError, boolean, count_in, existing_file, path, some_items, word};
-use super::reader::Section;
+use super::ComponentFiles;
 use super::rollout;
-use super::source::{TomlValue, ValueNode};
-use super::{ComponentFiles, ConfigMode};
+use crate::config_reader::environment::EnvReference;
+use crate::config_reader::kinds::{
+    Field, ValueError, boolean, count_in, existing_file, path, some_items, word,
+};
+use crate::config_reader::source::{TomlValue, ValueNode};
+use crate::config_reader::{ConfigMode, Section};
 use crate::route::{Route, Target};
 use cloakroom_runtime::{GuestGrants, Rollout};
 use cloakroom_session::{KeyPatterns, SessionAccessLevel, SessionGrant};

@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use super::kinds::{ValueError, some_items, text};
-use super::reader::Section;
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{ValueError, some_items, text};
 use crate::route::{Route, RouteError, RouteTable, Target};
 
 /// Reads every `[[route]]`. `guests` contains the names of the existing guests.

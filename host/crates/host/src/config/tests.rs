@@ -14,8 +14,13 @@ mod rollout;
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
+use crate::stores::StoreLocation;
+use crate::stores::mysql::ConfiguredMysql;
 use cloakroom_session::SessionAccessLevel;
+use cloakroom_store_mysql::MysqlOptions;
 
 /// A guest and a route, which every complete configuration needs.
 const GUEST: &str =
@@ -71,6 +76,15 @@ fn with_guest(keys: &str) -> String {
     format!("{keys}\n{GUEST}")
 }
 
+fn mysql(config: &Config) -> &ConfiguredMysql {
+    let store = config.store.backend.downcast_ref();
+    store.expect("the store is MySQL")
+}
+
+fn hosts(mysql: &MysqlOptions) -> Vec<String> {
+    mysql.hosts.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn a_guest_and_a_route_are_enough() {
     let read = Read::of(GUEST);
@@ -83,9 +97,8 @@ fn a_guest_and_a_route_are_enough() {
         SessionAccessLevel::None
     );
     assert_eq!(config.guests[0].reuse, 1, "isolation is the default");
-    assert!(
-        matches!(&config.store.backend, Backend::Sqlite(path) if path == Path::new(".cloakroom/sessions.sqlite"))
-    );
+    let file = StoreLocation::File(Path::new(".cloakroom/sessions.sqlite"));
+    assert_eq!(config.store.backend.location(), file);
     assert_eq!(
         config.session.secrets,
         SecretSource::KeptAt(".cloakroom/sessions.sqlite.secret".into())
@@ -130,7 +143,8 @@ fn flags_outrank_the_environment_and_that_the_file() {
     ];
     let from_environment = Read::with(&text, CliOptions::default(), &variables).config();
     assert_eq!(from_environment.listen.port(), 2);
-    assert!(matches!(from_environment.store.backend, Backend::Memory));
+    let place = from_environment.store.backend.location();
+    assert_eq!(place, StoreLocation::Memory);
     assert_eq!(
         from_environment.log.filter, "warn",
         "an empty variable is none"
@@ -143,9 +157,8 @@ fn flags_outrank_the_environment_and_that_the_file() {
     };
     let from_flags = Read::with(&text, words, &variables).config();
     assert_eq!(from_flags.listen.to_string(), "127.0.0.1:3");
-    assert!(
-        matches!(&from_flags.store.backend, Backend::Sqlite(path) if path == Path::new("flag.db"))
-    );
+    let file = StoreLocation::File(Path::new("flag.db"));
+    assert_eq!(from_flags.store.backend.location(), file);
 }
 
 #[test]
@@ -206,14 +219,10 @@ fn a_mysql_url_takes_its_password_from_beside_it() {
     );
     let config = Read::of(&text).config();
     assert!(!format!("{config:?}").contains("hunter2"));
-    let Backend::Mysql(mysql) = config.store.backend else {
-        panic!("the store is MySQL");
-    };
-    assert_eq!(
-        mysql.hosts,
-        [("db1".to_owned(), 3306), ("db2".to_owned(), 3307)]
-    );
-    assert_eq!(mysql.password.unwrap().reveal(), "hunter2");
+    let ConfiguredMysql(mysql) = mysql(&config);
+    assert_eq!(hosts(mysql), ["db1:3306", "db2:3307"]);
+    let password = mysql.password.as_ref().unwrap();
+    assert_eq!(password.expose_secret(), "hunter2");
 }
 
 #[test]
@@ -223,10 +232,9 @@ fn a_mysql_server_is_named_in_parts_as_express_does() {
     let text = with_guest(&format!(
         "[session]\nsecrets = [\"env:SECRET\"]\n[store]\n{parts}"
     ));
-    let Backend::Mysql(mysql) = Read::of(&text).config().store.backend else {
-        panic!("the store is MySQL");
-    };
-    assert_eq!(mysql.hosts, [("db1".to_owned(), 3307)]);
+    let config = Read::of(&text).config();
+    let ConfiguredMysql(mysql) = mysql(&config);
+    assert_eq!(hosts(mysql), ["db1:3307"]);
     assert_eq!(
         (mysql.user.as_str(), mysql.database.as_str()),
         ("app", "shop")
@@ -242,7 +250,7 @@ fn a_store_of_the_command_line_overrules_an_address_in_parts() {
         ..CliOptions::default()
     };
     let config = Read::with(&text, words, &VARIABLES).config();
-    assert!(matches!(config.store.backend, Backend::Memory));
+    assert_eq!(config.store.backend.location(), StoreLocation::Memory);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 

@@ -1,65 +1,31 @@
-//! The URL of the store: `memory:`, `sqlite:PATH`, `mysql://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]...]/DATABASE`. Errors name
-//! the part that is wrong and never quote the URL, which may contain a password.
+//! The URL of a MySQL server: `mysql://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]...]/DATABASE`. Errors name the part that is wrong
+//! and never quote the URL, which may contain a password.
 
 use percent_encoding::percent_decode_str;
 
-use super::kinds::ValueError;
+use super::super::url_remedy;
+use crate::config_reader::kinds::ValueError;
+use cloakroom_store_mysql::ServerAddress;
 
 /// The default port of MySQL.
 pub(crate) const MYSQL_PORT: u16 = 3306;
 
-/// A parsed store URL. Has no `Debug`, because it may contain a password.
-#[derive(PartialEq)]
-pub(crate) enum StoreUrl {
-    Memory,
-    Sqlite(String),
-    Mysql(MysqlUrl),
-}
-
-/// The parts of a MySQL URL.
-#[derive(PartialEq)]
+/// The parts of a MySQL URL. Has no `Debug`, because it may contain a password.
 pub(crate) struct MysqlUrl {
-    pub(crate) hosts: Vec<(String, u16)>,
+    pub(crate) hosts: Vec<ServerAddress>,
     pub(crate) user: String,
     pub(crate) password: Option<String>,
     pub(crate) database: String,
 }
 
-const REMEDY: &str = "write \"memory:\", \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
-
-/// Parses a store URL.
-pub(crate) fn parse(url: &str) -> Result<StoreUrl, ValueError> {
-    let Some((scheme, rest)) = url.split_once(':') else {
-        return Err(ValueError::new("is not a store URL", REMEDY));
+/// Parses the text after the scheme and the colon.
+pub(crate) fn parse(rest: &str) -> Result<MysqlUrl, ValueError> {
+    let Some(rest) = rest.strip_prefix("//") else {
+        return Err(ValueError::new(
+            "two slashes are missing after the scheme",
+            url_remedy(),
+        ));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "memory" if rest.is_empty() => Ok(StoreUrl::Memory),
-        "memory" => Err(ValueError::new(
-            "a memory store has no name",
-            "write \"memory:\"",
-        )),
-        "sqlite" | "sqlite3" => match rest.strip_prefix("//").unwrap_or(rest) {
-            "" | ":memory:" => Err(ValueError::new(
-                "names no file",
-                "write \"sqlite:PATH\", or \"memory:\" for a store that ends with the host",
-            )),
-            path => Ok(StoreUrl::Sqlite(path.to_owned())),
-        },
-        "mysql" | "mariadb" => match rest.strip_prefix("//") {
-            Some(rest) => parse_mysql(rest).map(StoreUrl::Mysql),
-            None => Err(ValueError::new(
-                "two slashes are missing after the scheme",
-                REMEDY,
-            )),
-        },
-        _ => Err(ValueError::new(
-            "its scheme is not memory, sqlite or mysql",
-            REMEDY,
-        )),
-    }
-}
-
-fn parse_mysql(rest: &str) -> Result<MysqlUrl, ValueError> {
     if rest.contains(['?', '#']) {
         return Err(ValueError::new(
             "has parameters after `?` or `#`",
@@ -75,10 +41,10 @@ fn parse_mysql(rest: &str) -> Result<MysqlUrl, ValueError> {
     let user = decode(user, "user")?;
     let database = decode(database, "database")?;
     if user.is_empty() {
-        return Err(ValueError::new("names no user", REMEDY));
+        return Err(ValueError::new("names no user", url_remedy()));
     }
     if database.is_empty() || database.contains('/') {
-        return Err(ValueError::new("names no database", REMEDY));
+        return Err(ValueError::new("names no database", url_remedy()));
     }
     Ok(MysqlUrl {
         hosts: parse_hosts(hosts)?,
@@ -100,7 +66,7 @@ fn decode(part: &str, what: &str) -> Result<String, ValueError> {
 }
 
 /// Parses `HOST[:PORT]`. Several hosts are separated by commas. IPv6 addresses are in brackets.
-pub(crate) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, ValueError> {
+fn parse_hosts(hosts: &str) -> Result<Vec<ServerAddress>, ValueError> {
     hosts
         .split(',')
         .map(|host| parse_host(host.trim(), MYSQL_PORT))
@@ -108,7 +74,7 @@ pub(crate) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, ValueError>
 }
 
 /// Parses `HOST[:PORT]`.
-pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16), ValueError> {
+pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<ServerAddress, ValueError> {
     let complaint = |problem: &str| {
         let remedy =
             "write hosts as \"db1\", \"db1:3306\" or \"[::1]:3306\", several separated by commas";
@@ -148,28 +114,24 @@ pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16),
             .filter(|port| *port != 0)
             .ok_or_else(|| complaint("a port is not a number from 1 to 65535"))?,
     };
-    Ok((host.to_owned(), port))
+    Ok(ServerAddress {
+        name: host.to_owned(),
+        port,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mysql(url: &str) -> MysqlUrl {
-        match parse(url) {
-            Ok(StoreUrl::Mysql(mysql)) => mysql,
-            Ok(_) => panic!("{url} is another store"),
-            Err(complaint) => panic!("{url}: {}", complaint.problem),
-        }
-    }
-
     #[test]
     fn a_mysql_url_names_several_hosts() {
-        let url = mysql("mysql://app:p%40ss@db1:3307,db2,[fd00::1]:3308/my%20app");
+        let url = parse("//app:p%40ss@db1:3307,db2,[fd00::1]:3308/my%20app");
+        let url = url.unwrap_or_else(|error| panic!("{}", error.problem));
         let hosts: Vec<_> = url
             .hosts
             .iter()
-            .map(|(host, port)| (host.as_str(), *port))
+            .map(|host| (host.name.as_str(), host.port))
             .collect();
         assert_eq!(hosts, [("db1", 3307), ("db2", 3306), ("fd00::1", 3308)]);
         assert_eq!(url.user, "app");
@@ -178,41 +140,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_named_with_or_without_slashes() {
-        for (url, path) in [
-            ("sqlite:a.db", "a.db"),
-            ("sqlite:/x/a.db", "/x/a.db"),
-            ("sqlite:///x/a.db", "/x/a.db"),
-        ] {
-            assert!(
-                parse(url).ok() == Some(StoreUrl::Sqlite(path.to_owned())),
-                "{url}"
-            );
-        }
-        assert!(parse("memory:").ok() == Some(StoreUrl::Memory));
-    }
-
-    #[test]
     fn what_is_wrong_is_named_without_the_password() {
         let cases = [
-            ("sessions.db", "is not a store URL"),
-            ("redis://hunter2@h", "its scheme is not memory"),
-            ("sqlite:", "names no file"),
-            ("mysql:app@db/app", "two slashes"),
-            ("mysql://:hunter2@db/app", "names no user"),
-            ("mysql://db/app", "names no user"),
-            ("mysql://app:hunter2@db", "names no database"),
-            ("mysql://app:hunter2@/app", "names no host"),
-            ("mysql://app:hunter2@db:x/app", "a port is not a number"),
-            ("mysql://app:hunter2@db:0/app", "a port is not a number"),
-            ("mysql://app:hunter2@[::1/app", "lacks its `]`"),
-            ("mysql://app:hunter2@db1,,db2/app", "names no host"),
-            ("mysql://app:%ff@db/app", "its password is not UTF-8"),
-            ("mysql://app:hunter2@db/app?ssl=true", "has parameters"),
+            ("app@db/app", "two slashes"),
+            ("//:hunter2@db/app", "names no user"),
+            ("//db/app", "names no user"),
+            ("//app:hunter2@db", "names no database"),
+            ("//app:hunter2@/app", "names no host"),
+            ("//app:hunter2@db:x/app", "a port is not a number"),
+            ("//app:hunter2@db:0/app", "a port is not a number"),
+            ("//app:hunter2@[::1/app", "lacks its `]`"),
+            ("//app:hunter2@db1,,db2/app", "names no host"),
+            ("//app:%ff@db/app", "its password is not UTF-8"),
+            ("//app:hunter2@db/app?ssl=true", "has parameters"),
         ];
         for (url, expected) in cases {
             let Err(complaint) = parse(url) else {
-                panic!("{url} was taken")
+                panic!("{url} was accepted")
             };
             assert!(
                 complaint.problem.contains(expected),

@@ -4,6 +4,15 @@ use std::path::Path;
 
 use cloakroom_base::files;
 
+/// The prefix of the variables of this program.
+pub(crate) const VARIABLE_PREFIX: &str = "CLOAKROOM_";
+
+/// Returns the variable that sets a key. For `session.cookie.path` this is `CLOAKROOM_SESSION_COOKIE_PATH`.
+pub(crate) fn variable_name(path: &str) -> String {
+    let path = path.replace('.', "_").to_ascii_uppercase();
+    format!("{VARIABLE_PREFIX}{path}")
+}
+
 /// A source of environment variables.
 pub trait Environment {
     /// Returns the value of the variable, or `None` if it is not set or not Unicode.

@@ -7,10 +7,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::ConfigFault;
+use crate::config_reader::fault::ConfigFault;
 use cloakroom_base::telemetry::escape;
 
-/// Error returned when an [`super::App`] cannot be built.
+/// Error returned when an [`App`](crate::app::App) cannot be built.
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration is wrong. Contains every fault that was found, and at least one.

@@ -4,16 +4,35 @@
 //! unknown keys are derived from it, and a test compares `example.toml` with it. This module does not know the meaning of any
 //! key.
 
+pub(crate) mod environment;
+pub(crate) mod fault;
+pub(crate) mod kinds;
+mod quantity;
+pub(crate) mod random_secret;
+pub(crate) mod source;
+mod unknown;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::ConfigMode;
-use super::environment::Environment;
-use super::fault::{ConfigFault, SettingOrigin};
-use super::kinds::{Field, ValueError};
-use super::source::{Table, TomlValue, ValueNode};
-use super::unknown::{self, UnknownKey};
+use environment::{Environment, VARIABLE_PREFIX, variable_name};
+use fault::{ConfigFault, SettingOrigin};
+use kinds::{Field, ValueError};
+use source::{Table, TomlValue, ValueNode};
+use unknown::UnknownKey;
+
+/// The purpose for which a configuration is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConfigMode {
+    /// To serve visitors.
+    #[default]
+    Serve,
+    /// To test the guests without visitors. Sessions are kept in memory and signed with temporary secrets. Settings of the
+    /// database and of secrets are only checked for their form, so that neither has to exist. A guest's environment variable
+    /// whose reference cannot be resolved is left out, with a warning.
+    Rehearse,
+}
 
 /// Collects faults and warnings while sections are read.
 pub(crate) struct ConfigReader<'a> {
@@ -345,6 +364,17 @@ impl<'r> Section<'r> {
         self.given.contains_key(key)
     }
 
+    /// Returns whether `key` is given, whether it was requested or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let is_set = || {
+            let text = self.reader.get(&variable_name(&self.full(key)));
+            text.is_some_and(|text| !text.is_empty())
+        };
+        self.is_given(key)
+            || self.entries.contains_key(key)
+            || (self.overridable == EnvironmentOverride::ByEnvironment && is_set())
+    }
+
     /// Returns whether `key` was requested and is not given.
     pub(crate) fn is_missing(&self, key: &str) -> bool {
         !self.is_broken && !self.is_given(key)
@@ -367,15 +397,6 @@ impl Drop for Section<'_> {
         });
         self.reader.unknown.borrow_mut().extend(unknown);
     }
-}
-
-/// The prefix of the variables of this program.
-pub(crate) const VARIABLE_PREFIX: &str = "CLOAKROOM_";
-
-/// Returns the variable that sets a key. For `session.cookie.path` this is `CLOAKROOM_SESSION_COOKIE_PATH`.
-pub(crate) fn variable_name(path: &str) -> String {
-    let path = path.replace('.', "_").to_ascii_uppercase();
-    format!("{VARIABLE_PREFIX}{path}")
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::environment::{VARIABLE_PREFIX, variable_name};
 use super::fault::{ConfigFault, SettingOrigin};
-use super::reader::{VARIABLE_PREFIX, variable_name};
 
 /// A key that was never requested.
 pub(crate) struct UnknownKey {

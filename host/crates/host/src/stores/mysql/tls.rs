@@ -2,48 +2,21 @@
 
 use std::path::PathBuf;
 
-use super::super::ConfigMode;
-use super::super::kinds::{Field, ValueError, boolean, existing_file, path, word};
-use super::super::reader::Section;
-use super::super::source::TomlValue;
-
-/// When the connection to a MySQL server is encrypted. Encrypted connections always verify the certificate of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Always.
-    Required,
-    /// Never.
-    Off,
-    /// Unless the server is on this machine (a socket, `localhost` or a loopback address).
-    Auto,
-}
-
-/// How the certificate of the server is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVerify {
-    /// One of the authorities has signed it, and it names the host.
-    Full,
-    /// One of the authorities of `ca_file` has signed it. The host name is not verified.
-    Ca,
-}
-
-/// The TLS settings of all keys combined.
-pub(crate) struct Tls {
-    pub(crate) mode: TlsMode,
-    pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) verify: TlsVerify,
-}
+use crate::config_reader::kinds::{Field, ValueError, boolean, existing_file, path, word};
+use crate::config_reader::source::TomlValue;
+use crate::config_reader::{ConfigMode, Section};
+use cloakroom_store_mysql::{CertificateCheck, MysqlOptions, MysqlTls};
 
 /// Reads `ca_file`, and `tls` as a word or as a table. A table means that the connection is encrypted.
-pub(crate) fn read(section: &mut Section<'_>) -> Tls {
+pub(crate) fn read(section: &mut Section<'_>, options: &mut MysqlOptions) {
     let beside = ca_file(section);
     let mut table = section.section_if_table("tls");
     let is_table = section.is_given("tls");
     let (within, verify) = (ca_file(&mut table), table.get("verify", verify));
     // A word in the environment takes precedence over the table in the file.
     let mode = section.get("tls", mode).unwrap_or(match is_table {
-        true => TlsMode::Required,
-        false => TlsMode::Auto,
+        true => MysqlTls::Required,
+        false => MysqlTls::Auto,
     });
     if beside.is_some() && within.is_some() {
         section.fault(
@@ -53,7 +26,7 @@ pub(crate) fn read(section: &mut Section<'_>) -> Tls {
         );
     }
     for (section, is_given) in [(&*section, beside.is_some()), (&table, within.is_some())] {
-        if is_given && mode == TlsMode::Off {
+        if is_given && mode == MysqlTls::Off {
             section.fault(
                 "ca_file",
                 "tls = false verifies no certificate",
@@ -62,18 +35,16 @@ pub(crate) fn read(section: &mut Section<'_>) -> Tls {
         }
     }
     let ca_file = within.or(beside);
-    if verify == Some(TlsVerify::Ca) && ca_file.is_none() && !table.is_given("ca_file") {
+    if verify == Some(CertificateCheck::Ca) && ca_file.is_none() && !table.is_given("ca_file") {
         table.fault(
             "verify",
             "\"ca\" needs a ca_file: a public authority signs the certificate of any host",
             "write ca_file = \"ca.pem\" with the server's own authority, or verify = \"full\"",
         );
     }
-    Tls {
-        mode,
-        ca_file,
-        verify: verify.unwrap_or(TlsVerify::Full),
-    }
+    options.tls = mode;
+    options.ca_file = ca_file;
+    options.verify = verify.unwrap_or(CertificateCheck::Full);
 }
 
 fn ca_file(section: &mut Section<'_>) -> Option<PathBuf> {
@@ -83,19 +54,22 @@ fn ca_file(section: &mut Section<'_>) -> Option<PathBuf> {
     }
 }
 
-fn verify(field: &Field<'_>) -> Result<TlsVerify, ValueError> {
-    word(&[("full", TlsVerify::Full), ("ca", TlsVerify::Ca)])(field)
+fn verify(field: &Field<'_>) -> Result<CertificateCheck, ValueError> {
+    word(&[
+        ("full", CertificateCheck::Full),
+        ("ca", CertificateCheck::Ca),
+    ])(field)
 }
 
-fn mode(field: &Field<'_>) -> Result<TlsMode, ValueError> {
+fn mode(field: &Field<'_>) -> Result<MysqlTls, ValueError> {
     if matches!(field.value, TomlValue::Text(text) if text != "true" && text != "false") {
-        return word(&[("auto", TlsMode::Auto)])(field).map_err(|complaint| ValueError {
+        return word(&[("auto", MysqlTls::Auto)])(field).map_err(|complaint| ValueError {
             remedy: "write true, false, \"auto\" or { ca_file = \"ca.pem\" }".to_owned(),
             ..complaint
         });
     }
     Ok(match boolean(field)? {
-        true => TlsMode::Required,
-        false => TlsMode::Off,
+        true => MysqlTls::Required,
+        false => MysqlTls::Off,
     })
 }

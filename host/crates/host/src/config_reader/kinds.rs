@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ConfigMode;
+use secrecy::SecretString;
+
 use super::environment::EnvReference;
 use super::fault::SettingOrigin;
 use super::quantity;
-use super::reader::ConfigReader;
-use super::secrets;
+use super::random_secret::random_secret;
 use super::source::TomlValue;
-use super::store::SecretText;
+use super::{ConfigMode, ConfigReader};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 
@@ -70,7 +70,7 @@ impl Field<'_> {
     /// Returns the secret for a value that contains it in clear text.
     fn plain_secret(&self, text: &str) -> Vec<u8> {
         match self.is_rehearsed() {
-            true => secrets::random(),
+            true => random_secret(),
             false => text.as_bytes().to_vec(),
         }
     }
@@ -303,13 +303,13 @@ pub(crate) fn existing_file(field: &Field<'_>) -> Result<PathBuf, ValueError> {
 }
 
 /// Reads a secret. In the file it must be a reference. Elsewhere it may also be the secret itself.
-pub(crate) fn secret(field: &Field<'_>) -> Result<SecretText, ValueError> {
+pub(crate) fn secret(field: &Field<'_>) -> Result<SecretString, ValueError> {
     let TomlValue::Text(text) = field.value else {
         return Err(field.expected("a string", "write \"env:NAME\" or \"file:PATH\""));
     };
     let bytes = secret_bytes(field, text)?;
     String::from_utf8(bytes)
-        .map(SecretText::new)
+        .map(SecretString::from)
         .map_err(|_| ValueError::new("is not UTF-8", "write the secret as UTF-8 text"))
 }
 
@@ -343,7 +343,7 @@ pub(crate) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, ValueError> {
 
 fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, ValueError> {
     match EnvReference::parse(text) {
-        Some(_) if field.is_rehearsed() => Ok(secrets::random()),
+        Some(_) if field.is_rehearsed() => Ok(random_secret()),
         Some(reference) => reference
             .read(field.reader.environment(), field.reader.base(), |warning| {
                 field.reader.warn(warning)
