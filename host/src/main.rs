@@ -6,23 +6,18 @@
 //! its own.
 
 mod cli;
+mod signals;
 
-use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::cli::{Args, CliCommand, InspectArgs as InspectWords, StoreCommand};
-use cloakroom_base::limits;
 use cloakroom_base::telemetry;
 use cloakroom_dev::inspect;
 use cloakroom_dev::inspect::{InspectReport, InspectRequest};
@@ -50,8 +45,6 @@ const EXIT_AT_FAULT: u8 = 2;
 
 /// How long the process waits at its end for the reader of its last log lines.
 const LAST_LINES_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long the process waits for that reader after a second signal.
-const LAST_WORD_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// The executable of this process, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
@@ -114,7 +107,10 @@ async fn serve(words: CliOptions) -> anyhow::Result<ExitCode> {
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
     let _flush = telemetry::init(&config.log)?;
-    let reloads = reload_on_signal(words.clone())?;
+    let again = words.clone();
+    let reloads = ReloadRequests::new(move || read(&again));
+    let requests = reloads.clone();
+    signals::on_hangup(move || requests.want())?;
     // A single component answers every path. `/session` is the path of the counter example, and works for every component.
     let path = words.component.as_ref().map(|_| "/session");
     let greeting = StartupMessage::new(&config, path);
@@ -131,7 +127,7 @@ async fn serve(words: CliOptions) -> anyhow::Result<ExitCode> {
         .local_addr()
         .context("the listener has no address")?;
     let shutdown = CancellationToken::new();
-    end_on_signals(shutdown.clone(), grace)?;
+    signals::shut_down_on_termination(shutdown.clone(), grace)?;
     let admin = desk.as_ref().map(AdminListener::address);
     let app = app.with_desk(desk, &shutdown);
     telemetry::greet(&format!("{}\n", greeting.text(address, admin)))
@@ -146,14 +142,10 @@ async fn dev(words: CliOptions) -> anyhow::Result<ExitCode> {
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
     let shutdown = CancellationToken::new();
-    end_on_signals(shutdown.clone(), config.server.listener.grace)?;
+    signals::shut_down_on_termination(shutdown.clone(), config.server.listener.grace)?;
     // The terminal was closed. A running build must not outlive it.
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let hung_up = shutdown.clone();
-    tokio::spawn(async move {
-        hangup.recv().await;
-        hung_up.cancel();
-    });
+    signals::on_hangup(move || hung_up.cancel())?;
     let file = Config::file(&words, &ProcessEnvironment);
     let read = Arc::new(move || read(&words));
     match live::run(config, file, read, &ProcessEnvironment, shutdown).await {
@@ -310,65 +302,4 @@ fn warn(warnings: &[String]) {
     for warning in warnings {
         telemetry::say(&telemetry::escape(&format!("warning: {warning}")));
     }
-}
-
-/// Reads the configuration again on SIGHUP, with the same options and environment.
-fn reload_on_signal(words: CliOptions) -> anyhow::Result<ReloadRequests> {
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let reloads = ReloadRequests::new(move || read(&words));
-    let wanted = reloads.clone();
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            wanted.want();
-        }
-    });
-    Ok(reloads)
-}
-
-/// Shuts down gracefully on SIGTERM or SIGINT. The process exits at once on a second signal, or if the shutdown takes longer
-/// than the grace period and [`limits::END_AFTER_GRACE_MAX`]. Signals are received on a separate thread, which continues to work
-/// if the other threads are blocked.
-fn end_on_signals(shutdown: CancellationToken, grace: Duration) -> anyhow::Result<()> {
-    let (ready, is_ready) = channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot listen for signals")?;
-    let hear = move || runtime.block_on(hear(shutdown, grace, ready));
-    let thread = thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(hear)?;
-    if is_ready.recv().is_err()
-        && let Ok(Err(error)) = thread.join()
-    {
-        return Err(error).context("cannot listen for SIGTERM and SIGINT");
-    }
-    Ok(())
-}
-
-/// Waits for the signals. Sends on `ready` once the handlers are installed.
-async fn hear(
-    shutdown: CancellationToken,
-    grace: Duration,
-    ready: Sender<()>,
-) -> std::io::Result<Infallible> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    // The receiver is only gone if the process is already ending.
-    let _ = ready.send(());
-    next().await;
-    shutdown.cancel();
-    let said = match timeout(grace + limits::END_AFTER_GRACE_MAX, next()).await {
-        Ok(()) => "a second signal: ending at once",
-        Err(_elapsed) => "the shutdown took longer than its grace period: ending at once",
-    };
-    telemetry::say(&format!("cloakroom: {said}"));
-    telemetry::flush(LAST_WORD_WAIT_MAX);
-    std::process::exit(1);
 }
