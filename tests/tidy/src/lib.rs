@@ -1,0 +1,1 @@
+//! The project's rules, held by `tests/tidy.rs` of this package.
