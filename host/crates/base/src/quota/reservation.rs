@@ -310,7 +310,8 @@ impl Reservation {
         poll_fn(|cx| self.poll_revoked(cx)).await;
     }
 
-    /// Waits in phase [`RevocablePhase::Queued`], and continues in [`RevocablePhase::Working`]. Cancel safe: a dropped call leaves it queued.
+    /// Waits in phase [`RevocablePhase::Queued`], and continues in [`RevocablePhase::Working`]. Cancel safe: a dropped call leaves it
+    /// queued.
     ///
     /// # Errors
     /// [`Revoked`] if it was revoked before or during the wait.

@@ -1,5 +1,5 @@
-//! Implements `cloakroom:http/cookies` for guests. Each call goes to the host's [`CookieJar`](cloakroom_session::cookie::CookieJar), with the cookies of the
-//! request that the store runs.
+//! Implements `cloakroom:http/cookies` for guests. Each call goes to the host's [`CookieJar`](cloakroom_session::cookie::CookieJar),
+//! with the cookies of the request that the store runs.
 
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
