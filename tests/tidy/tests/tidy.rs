@@ -34,12 +34,7 @@ const MODULES: [(&str, &[&[&str]]); 2] = [
 ];
 
 /// Circles of imports that are accepted. A smaller circle of the same modules is accepted, too.
-const ACCEPTED_CIRCLES: [AcceptedCircle; 10] = [
-    AcceptedCircle {
-        parent: "host/config",
-        members: &["cookie", "session"],
-        reason: "to be opened",
-    },
+const ACCEPTED_CIRCLES: [AcceptedCircle; 9] = [
     AcceptedCircle {
         parent: "host/config",
         members: &[

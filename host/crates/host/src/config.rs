@@ -34,14 +34,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use admin::{AdminSettings, DEFAULT_ADMIN_LISTEN};
-pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
+pub use cookie::{Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
 pub use environment::{Environment, ProcessEnvironment};
 pub use fault::{ConfigFault, SettingOrigin};
 pub use guest::{BuildSettings, GuestLimits, GuestSettings, SessionAccess};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
+pub use session::{Proxy, SessionLimits, SessionSettings, Unset};
 pub use store::{
     Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, SecretText,
     StoreSettings, TlsMode, TlsVerify,
