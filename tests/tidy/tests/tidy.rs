@@ -34,7 +34,7 @@ const MODULES: [(&str, &[&[&str]]); 2] = [
 ];
 
 /// Circles of imports that are accepted. A smaller circle of the same modules is accepted, too.
-const ACCEPTED_CIRCLES: [AcceptedCircle; 9] = [
+const ACCEPTED_CIRCLES: [AcceptedCircle; 7] = [
     AcceptedCircle {
         parent: "host/config",
         members: &[
@@ -79,16 +79,6 @@ const ACCEPTED_CIRCLES: [AcceptedCircle; 9] = [
         parent: "session",
         members: &["handle", "manager", "run"],
         reason: "opens when the shared parts of `SessionManager` are a type of their own",
-    },
-    AcceptedCircle {
-        parent: "store-mysql",
-        members: &["commit", "rows"],
-        reason: "to be opened",
-    },
-    AcceptedCircle {
-        parent: "store-mysql",
-        members: &["pool", "servers"],
-        reason: "to be opened",
     },
     AcceptedCircle {
         parent: "store-sqlite",
