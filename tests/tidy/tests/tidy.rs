@@ -34,7 +34,7 @@ const MODULES: [(&str, &[&[&str]]); 2] = [
 ];
 
 /// Circles of imports that are accepted. A smaller circle of the same modules is accepted, too.
-const ACCEPTED_CIRCLES: [AcceptedCircle; 7] = [
+const ACCEPTED_CIRCLES: [AcceptedCircle; 6] = [
     AcceptedCircle {
         parent: "host/config",
         members: &[
@@ -79,11 +79,6 @@ const ACCEPTED_CIRCLES: [AcceptedCircle; 7] = [
         parent: "session",
         members: &["handle", "manager", "run"],
         reason: "opens when the shared parts of `SessionManager` are a type of their own",
-    },
-    AcceptedCircle {
-        parent: "store-sqlite",
-        members: &["file", "log", "watch"],
-        reason: "to be opened",
     },
 ];
 
