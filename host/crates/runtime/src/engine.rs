@@ -3,7 +3,6 @@
 //! There are two because support for concurrent tasks costs a 0.2 guest a fifth of its time. Both share one ticker.
 
 pub(crate) mod budget;
-pub(crate) mod concurrency;
 pub(crate) mod context;
 pub(crate) mod fair_queue;
 pub(crate) mod memory_tally;

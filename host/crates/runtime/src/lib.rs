@@ -25,7 +25,6 @@ mod versions;
 mod watch;
 
 pub use engine::GuestWorld;
-pub use engine::concurrency::LimitUsage;
 pub use interfaces::outbound::{
     BadHost, NonPublicKind, OutboundHost, OutboundUsage, private_today,
 };
@@ -35,7 +34,10 @@ pub use load::inspection::{ComponentInspection, ProducerField, SectionBytes, ins
 pub use load::loader::{COMPONENT_BYTES_MAX, ComponentInfo, LoadError};
 pub use run::blame::{Blame, RequestBodyState, RunEnd, blame};
 pub use run::body::GuestBody;
+pub use run::concurrency::LimitUsage;
 pub use run::error::{FaultParty, GuestFailure};
+pub use run::guest::Guest;
+pub use run::health::{CLIENTS_MAX, FailureThresholds, RequestOutcome, WindowCounts};
 pub use run::request::{GuestRequest, ReplayBody, read_ahead_cost_max};
 pub use run::{Invocation, ReleasedResponse};
 pub use runtime::Runtime;
@@ -46,8 +48,6 @@ pub use versions::deploy::{
     ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployer, ProbeRequest,
     ReadyCandidate,
 };
-pub use versions::guest::Guest;
-pub use versions::health::{CLIENTS_MAX, FailureThresholds, RequestOutcome, WindowCounts};
 pub use versions::{
     Deployment, Deployments, GuestRegistry, RollbackError, VersionOrigin, VersionReport,
     VersionState,

@@ -12,9 +12,6 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::engine::budget;
 use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, BUDGET, InstanceCounts};
-use super::engine::concurrency::{
-    ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
-};
 use super::engine::context::GuestContext;
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
 use super::interfaces::cookies;
@@ -27,9 +24,12 @@ use super::load::digest::ComponentDigest;
 use super::load::loader;
 use super::load::loader::{ComponentInfo, ComponentOutline, LoadError};
 use super::run::background::BackgroundPool;
+use super::run::concurrency::{
+    ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
+};
+use super::run::guest::{Guest, GuestResources};
 use super::run::instance::InstanceExports;
 use super::settings::{GuestSettings, RuntimeOptions};
-use super::versions::guest::{Guest, GuestResources};
 
 /// The engines and shared resources that run guests. One per process is enough. It lives as long as the guests loaded
 /// on it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::interfaces::outbound::OutboundHost;
 use super::load::compiler::Compiler;
 use super::load::digest::ComponentDigest;
-use super::versions::health::FailureThresholds;
+use super::run::health::FailureThresholds;
 use cloakroom_base::limits;
 use cloakroom_session::{SessionGrant, VisitStart};
 

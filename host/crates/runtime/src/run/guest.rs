@@ -13,7 +13,6 @@ use wasmtime::{Engine, Store};
 
 use super::health::{RequestOutcome, VersionHealth};
 use crate::engine::GuestWorld;
-use crate::engine::concurrency::{ConcurrencyLimits, LimitUsage};
 use crate::engine::context;
 use crate::engine::context::{ContextParts, GuestContext};
 use crate::engine::memory_tally::MemoryTally;
@@ -22,6 +21,7 @@ use crate::interfaces::outbound::{GuestPool, OutboundClient, OutboundHost};
 use crate::load::code_cache::FileInUse;
 use crate::load::loader::{ComponentInfo, LoadError};
 use crate::run::background::{BackgroundPool, SlowHistory};
+use crate::run::concurrency::{ConcurrencyLimits, LimitUsage};
 use crate::run::idle::IdleInstances;
 use crate::run::instance::GuestInstance;
 use crate::run::log::{GuestLog, LineAllowance};
