@@ -10,19 +10,20 @@ use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::engine::budget;
-use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, BUDGET, InstanceCounts};
+use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, InstanceCounts};
 use super::engine::context::GuestContext;
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
 use super::interfaces::cookies;
 use super::interfaces::http_types;
 use super::interfaces::outbound::{GuestPools, OutboundPool, OutboundUsage};
 use super::interfaces::session;
+use super::load::budget_check;
 use super::load::code::CodeSource;
 use super::load::compiler::CompileTarget;
 use super::load::digest::ComponentDigest;
 use super::load::loader;
 use super::load::loader::{ComponentInfo, ComponentOutline, LoadError};
+use super::load::need;
 use super::run::background::BackgroundPool;
 use super::run::concurrency::{
     ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
@@ -287,11 +288,11 @@ impl WorldRuntime {
 /// an error that names no setting.
 fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<ComponentOutline, LoadError> {
     let outline = loader::outline(bytes)?;
-    let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
+    let need = need::need(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
     })?;
-    BUDGET.check(outline.world, need)?;
-    budget::check_memory(need, memory_bytes_max)?;
+    budget_check::check(outline.world, need)?;
+    budget_check::check_memory(need, memory_bytes_max)?;
     Ok(outline)
 }
 
