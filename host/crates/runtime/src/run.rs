@@ -15,6 +15,7 @@ pub(crate) mod concurrency;
 pub(crate) mod driver;
 pub(crate) mod error;
 pub(crate) mod guest;
+pub(crate) mod guest_settings;
 mod head;
 pub(crate) mod health;
 pub(crate) mod idle;

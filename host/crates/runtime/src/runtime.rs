@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Engine, Result, Store};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Result};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
@@ -29,8 +29,9 @@ use super::run::concurrency::{
     ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
 };
 use super::run::guest::{Guest, GuestResources};
-use super::run::instance::InstanceExports;
-use super::settings::{GuestSettings, RuntimeOptions};
+use super::run::guest_settings::GuestSettings;
+use super::run::instance::PreparedGuest;
+use super::settings::RuntimeOptions;
 
 /// The engines and shared resources that run guests. One per process is enough. It lives as long as the guests loaded
 /// on it.
@@ -294,38 +295,4 @@ fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<ComponentOutline, L
     budget_check::check(outline.world, need)?;
     budget_check::check_memory(need, memory_bytes_max)?;
     Ok(outline)
-}
-
-/// A component ready to be instantiated.
-#[derive(Clone)]
-pub(crate) enum PreparedGuest {
-    Wasi02(ProxyPre<GuestContext>),
-    Wasi03(ServicePre<GuestContext>),
-}
-
-impl PreparedGuest {
-    /// Makes an instance.
-    ///
-    /// # Errors
-    /// Returns an error if the component cannot start.
-    pub(crate) async fn instantiate(
-        &self,
-        store: &mut Store<GuestContext>,
-    ) -> Result<InstanceExports> {
-        Ok(match self {
-            PreparedGuest::Wasi02(pre) => {
-                InstanceExports::Wasi02(pre.instantiate_async(store).await?)
-            }
-            PreparedGuest::Wasi03(pre) => {
-                InstanceExports::Wasi03(pre.instantiate_async(store).await?)
-            }
-        })
-    }
-
-    pub(crate) fn pre(&self) -> &InstancePre<GuestContext> {
-        match self {
-            PreparedGuest::Wasi02(pre) => pre.instance_pre(),
-            PreparedGuest::Wasi03(pre) => pre.instance_pre(),
-        }
-    }
 }

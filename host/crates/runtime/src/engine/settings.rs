@@ -8,7 +8,7 @@ use std::str::FromStr;
 use wasmtime::Engine;
 
 use super::GuestWorld;
-use crate::load::digest::hex;
+use crate::hex::hex;
 
 /// The settings of an engine that affect the code it compiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
