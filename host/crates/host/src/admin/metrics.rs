@@ -124,77 +124,9 @@ fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[La
 }
 
 fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
-    let totals = [
-        ("loads", "Rows asked for.", &counters.loads),
-        (
-            "snapshots",
-            "Visits that began on what the host remembered of their session.",
-            &counters.snapshots,
-        ),
-        (
-            "stale_snapshots",
-            "Of these, such that the store had a newer row for.",
-            &counters.stale_snapshots,
-        ),
-        (
-            "commits",
-            "Rows created, changed, moved or deleted.",
-            &counters.commits,
-        ),
-        (
-            "folded_commits",
-            "Of these, such that another request's row write carried.",
-            &counters.folded_commits,
-        ),
-        (
-            "conflicts",
-            "Times another's commit was found to have come first.",
-            &counters.conflicts,
-        ),
-        (
-            "reapplies",
-            "Conflicts answered by applying a request's changes to the newer row.",
-            &counters.reapplies,
-        ),
-        (
-            "reruns",
-            "Conflicts answered by running the guest again.",
-            &counters.reruns,
-        ),
-        (
-            "runs",
-            "Runs of guests that may use a session, re-runs included.",
-            &counters.runs,
-        ),
-        (
-            "touches",
-            "Rows whose expiry was moved without a write.",
-            &counters.touches,
-        ),
-        (
-            "lost_replies",
-            "Commits whose reply was lost.",
-            &counters.ambiguous_commits,
-        ),
-        (
-            "corrupt_rows",
-            "Rows that could not be read as a session.",
-            &counters.corrupt_rows,
-        ),
-        (
-            "undeliverable_cookies",
-            "Sessions that were not stored because their secure cookie could not be sent.",
-            &counters.undeliverable_cookies,
-        ),
-        (
-            "several_refused",
-            "Requests that were refused because they came with cookies of several sessions and their guest wrote.",
-            &counters.several_refused,
-        ),
-    ];
-    for (name, help, total) in totals {
+    for (name, help, total) in session_totals(counters) {
         let name = format!("cloakroom_session_{name}_total");
-        scrape.total(&name, help, &[], total.get());
+        scrape.total(&name, help, &[], total);
     }
     for (reason, total) in [
         ("signature", &counters.bad_cookies),
@@ -209,4 +141,76 @@ fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
             total.get(),
         );
     }
+}
+
+/// Returns the name of each total, its help text and its value.
+fn session_totals(counters: &SessionCounters) -> [(&'static str, &'static str, u64); 14] {
+    [
+        ("loads", "Rows asked for.", counters.loads.get()),
+        (
+            "snapshots",
+            "Visits that began on what the host remembered of their session.",
+            counters.snapshots.get(),
+        ),
+        (
+            "stale_snapshots",
+            "Of these, such that the store had a newer row for.",
+            counters.stale_snapshots.get(),
+        ),
+        (
+            "commits",
+            "Rows created, changed, moved or deleted.",
+            counters.commits.get(),
+        ),
+        (
+            "folded_commits",
+            "Of these, such that another request's row write carried.",
+            counters.folded_commits.get(),
+        ),
+        (
+            "conflicts",
+            "Times another's commit was found to have come first.",
+            counters.conflicts.get(),
+        ),
+        (
+            "reapplies",
+            "Conflicts answered by applying a request's changes to the newer row.",
+            counters.reapplies.get(),
+        ),
+        (
+            "reruns",
+            "Conflicts answered by running the guest again.",
+            counters.reruns.get(),
+        ),
+        (
+            "runs",
+            "Runs of guests that may use a session, re-runs included.",
+            counters.runs.get(),
+        ),
+        (
+            "touches",
+            "Rows whose expiry was moved without a write.",
+            counters.touches.get(),
+        ),
+        (
+            "lost_replies",
+            "Commits whose reply was lost.",
+            counters.ambiguous_commits.get(),
+        ),
+        (
+            "corrupt_rows",
+            "Rows that could not be read as a session.",
+            counters.corrupt_rows.get(),
+        ),
+        (
+            "undeliverable_cookies",
+            "Sessions that were not stored because their secure cookie could not be sent.",
+            counters.undeliverable_cookies.get(),
+        ),
+        (
+            "several_refused",
+            "Requests that were refused because they came with cookies of several sessions and their guest wrote.",
+            counters.several_refused.get(),
+        ),
+    ]
 }

@@ -194,6 +194,12 @@ pub(crate) fn read(
         rollout: rollout::read(&mut section),
         build,
     };
+    check_keys(&section, session);
+    settings
+}
+
+/// Refuses key patterns that the access to the session does not cover.
+fn check_keys(section: &Section<'_>, session: SessionAccess) {
     for (key, least) in [
         ("read_keys", SessionAccess::Read),
         ("write_keys", SessionAccess::Write),
@@ -207,7 +213,6 @@ pub(crate) fn read(
             section.fault(key, "grants nothing without access to the session", remedy);
         }
     }
-    settings
 }
 
 /// Reads the path of the file that a build creates. The file must exist.
