@@ -32,12 +32,12 @@ pub use crate::config_reader::ConfigMode;
 pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
 pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
-pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
+pub use cookie::{Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
 pub use guest::{BuildSettings, GuestLimits, GuestSettings};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
+pub use session::{Proxy, SessionLimits, SessionSettings, Unset};
 pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 

@@ -5,29 +5,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Engine, Result, Store};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Result};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::engine::budget;
-use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, BUDGET, InstanceCounts};
-use super::engine::concurrency::{
-    ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
-};
+use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, InstanceCounts};
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
 use super::interfaces::context::GuestContext;
 use super::interfaces::outbound::{GuestPools, OutboundPool, OutboundUsage};
 use super::interfaces::{INTERFACES, Interface};
+use super::load::budget_check;
 use super::load::code::CodeSource;
 use super::load::compiler::CompileTarget;
 use super::load::digest::ComponentDigest;
 use super::load::loader;
 use super::load::loader::{ComponentInfo, ComponentOutline, LoadError};
+use super::load::need;
 use super::run::background::BackgroundPool;
-use super::run::instance::InstanceExports;
-use super::settings::{GuestSettings, RuntimeOptions};
-use super::versions::guest::{Guest, GuestResources};
+use super::run::concurrency::{
+    ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
+};
+use super::run::guest::{Guest, GuestResources};
+use super::run::guest_settings::GuestSettings;
+use super::run::instance::PreparedGuest;
+use super::settings::RuntimeOptions;
 
 /// The engines and shared resources that run guests. One per process is enough. It lives as long as the guests loaded
 /// on it.
@@ -307,44 +309,10 @@ impl WorldRuntime {
 /// an error that names no setting.
 fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<ComponentOutline, LoadError> {
     let outline = loader::outline(bytes)?;
-    let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
+    let need = need::need(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
     })?;
-    BUDGET.check(outline.world, need)?;
-    budget::check_memory(need, memory_bytes_max)?;
+    budget_check::check(outline.world, need)?;
+    budget_check::check_memory(need, memory_bytes_max)?;
     Ok(outline)
-}
-
-/// A component ready to be instantiated.
-#[derive(Clone)]
-pub(crate) enum PreparedGuest {
-    Wasi02(ProxyPre<GuestContext>),
-    Wasi03(ServicePre<GuestContext>),
-}
-
-impl PreparedGuest {
-    /// Makes an instance.
-    ///
-    /// # Errors
-    /// Returns an error if the component cannot start.
-    pub(crate) async fn instantiate(
-        &self,
-        store: &mut Store<GuestContext>,
-    ) -> Result<InstanceExports> {
-        Ok(match self {
-            PreparedGuest::Wasi02(pre) => {
-                InstanceExports::Wasi02(pre.instantiate_async(store).await?)
-            }
-            PreparedGuest::Wasi03(pre) => {
-                InstanceExports::Wasi03(pre.instantiate_async(store).await?)
-            }
-        })
-    }
-
-    pub(crate) fn pre(&self) -> &InstancePre<GuestContext> {
-        match self {
-            PreparedGuest::Wasi02(pre) => pre.instance_pre(),
-            PreparedGuest::Wasi03(pre) => pre.instance_pre(),
-        }
-    }
 }

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::session::Compat;
 use crate::config_reader::kinds::{Field, ValueError, boolean, duration, text, word};
 use crate::config_reader::source::TomlValue;
 use crate::config_reader::{ConfigMode, Section};
@@ -70,6 +69,15 @@ pub enum CookiePriority {
     Medium,
     /// `High`.
     High,
+}
+
+/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compat {
+    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
+    Cloakroom,
+    /// The defaults and the behaviour of express-session 1.19.
+    Express1,
 }
 
 /// Reads `[session.cookie]` for a cookie of the given name.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::cookie::{self, CookieSettings};
+use super::cookie::{self, Compat, CookieSettings};
 use super::secrets::{self, SecretSource};
 use crate::config_reader::Section;
 use crate::config_reader::kinds::{
@@ -57,15 +57,6 @@ pub struct SessionLimits {
     pub slot_waiters_max: usize,
     /// Maximum memory for session snapshots between requests, in bytes.
     pub snapshots_bytes_max: usize,
-}
-
-/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compat {
-    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
-    Cloakroom,
-    /// The defaults and the behaviour of express-session 1.19.
-    Express1,
 }
 
 /// The effect of `unset` on a session.

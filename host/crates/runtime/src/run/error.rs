@@ -9,7 +9,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::interfaces::context::CALL_BYTES_MAX;
-use crate::versions::health::RequestOutcome;
+use crate::run::health::RequestOutcome;
 use cloakroom_base::telemetry::cut;
 
 /// Longest text from a guest that an error repeats, in bytes.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::task::coop::unconstrained;
 
 use self::offloaded::{OffloadedRun, ResumeDecision};
-use crate::engine::concurrency::InstancePermit;
 use crate::run::background::{BackgroundPool, SlowHistory};
+use crate::run::concurrency::InstancePermit;
 use crate::run::error::GuestFailure;
 use crate::run::head_set::HeadSet;
 use crate::run::idle::IdleInstance;

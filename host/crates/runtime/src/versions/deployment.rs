@@ -15,7 +15,7 @@ use super::record::{VersionOrigin, VersionReport, VersionState};
 use crate::Guest;
 use crate::interfaces;
 use crate::load::digest::ComponentDigest;
-use crate::settings::{Canary, GuestSettings};
+use crate::run::guest_settings::{Canary, GuestSettings};
 use cloakroom_base::telemetry::VERSION_TARGET;
 use cloakroom_base::telemetry::metrics::{GuestMetrics, RollbackCause};
 

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::fair_queue::{FairQueue, QueueSlot};
-use crate::run::error::GuestFailure;
+use super::error::GuestFailure;
+use crate::engine::fair_queue::{FairQueue, QueueSlot};
 use crate::settings::GuestLimits;
 use clients::WaitingClients;
 use cloakroom_base::limits::CLIENT_LOOK_INTERVAL;

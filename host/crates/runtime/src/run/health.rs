@@ -101,7 +101,8 @@ struct WindowBucket {
     errors: AtomicU32,
     traps: AtomicU32,
     deadline_misses: AtomicU32,
-    /// Clients with requests that ended as [`RequestOutcome::Served`], [`RequestOutcome::Errored`], [`RequestOutcome::Trapped`] and [`RequestOutcome::Late`].
+    /// Clients with requests that ended as [`RequestOutcome::Served`], [`RequestOutcome::Errored`], [`RequestOutcome::Trapped`] and
+    /// [`RequestOutcome::Late`].
     clients: [SeenClients; 4],
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::*;
-use crate::engine::concurrency::ConcurrencyLimit;
+use crate::run::concurrency::ConcurrencyLimit;
 
 /// Returns limits with this many slots for the guest, and more than enough for the pool.
 fn gates(places: usize) -> ConcurrencyLimits {

@@ -137,11 +137,7 @@ impl NeedCounter {
             }
             Payload::ComponentImportSection(section) => {
                 for import in section {
-                    match import?.ty {
-                        ComponentTypeRef::Module(_) => self.name_unknown(ModuleSort::Module),
-                        ComponentTypeRef::Component(_) => self.name_unknown(ModuleSort::Component),
-                        _ => {}
-                    }
+                    self.import(import?.ty);
                 }
             }
             Payload::ComponentAliasSection(section) => {
@@ -152,20 +148,28 @@ impl NeedCounter {
             Payload::ComponentExportSection(section) => {
                 for export in section {
                     let export = export?;
-                    match export.kind {
-                        ComponentExternalKind::Module => {
-                            self.rename(ModuleSort::Module, export.index)
-                        }
-                        ComponentExternalKind::Component => {
-                            self.rename(ModuleSort::Component, export.index)
-                        }
-                        _ => {}
-                    }
+                    self.export(export.kind, export.index);
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn import(&mut self, kind: ComponentTypeRef) {
+        match kind {
+            ComponentTypeRef::Module(_) => self.name_unknown(ModuleSort::Module),
+            ComponentTypeRef::Component(_) => self.name_unknown(ModuleSort::Component),
+            _ => {}
+        }
+    }
+
+    fn export(&mut self, kind: ComponentExternalKind, index: u32) {
+        match kind {
+            ComponentExternalKind::Module => self.rename(ModuleSort::Module, index),
+            ComponentExternalKind::Component => self.rename(ModuleSort::Component, index),
+            _ => {}
+        }
     }
 
     fn top(&mut self, change: impl FnOnce(&mut ParseFrame)) {
