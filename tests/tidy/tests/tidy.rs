@@ -14,11 +14,12 @@ use cloakroom_tidy::figures::{long_functions, modules, type_names};
 use cloakroom_tidy::tree::{TextFile, Tree};
 
 /// The crates from the top to the bottom. A crate depends only on crates of lines below its own.
-const CRATE_LINES: [&[&str]; 6] = [
+const CRATE_LINES: [&[&str]; 7] = [
     &["cloakroom"],
     &["dev"],
     &["host"],
     &["runtime", "server", "store-mysql", "store-sqlite"],
+    &["group-commit"],
     &["session"],
     &["base"],
 ];
@@ -34,28 +35,11 @@ const MODULES: [(&str, &[&[&str]]); 2] = [
 ];
 
 /// Circles of imports that are accepted. A smaller circle of the same modules is accepted, too.
-const ACCEPTED_CIRCLES: [AcceptedCircle; 6] = [
-    AcceptedCircle {
-        parent: "host/config",
-        members: &[
-            "kinds",
-            "reader",
-            "secrets",
-            "store",
-            "store_url",
-            "unknown",
-        ],
-        reason: "opens when each store reads its own section and `SecretText` goes",
-    },
+const ACCEPTED_CIRCLES: [AcceptedCircle; 4] = [
     AcceptedCircle {
         parent: "runtime",
         members: &["engine", "interfaces", "load", "run"],
         reason: "opens when `GuestContext` and the request's state stand beside the interfaces that need them",
-    },
-    AcceptedCircle {
-        parent: "runtime/interfaces",
-        members: &["denials", "http_types", "outbound"],
-        reason: "opens when each interface holds its grant and its denial",
     },
     AcceptedCircle {
         parent: "runtime/interfaces/outbound",
@@ -115,7 +99,8 @@ const FILE_LINES_MAX: usize = 400;
 const LINE_COLUMNS_MAX: usize = 140;
 /// The functions that may be longer than others. `respond` is the list of a request's steps, and parts would hide their order. The
 /// others are to be split.
-const LONG_FUNCTIONS: [(&str, &str); 7] = [
+const LONG_FUNCTIONS: [(&str, &str); 8] = [
+    ("host/crates/host/src/admin/metrics.rs", "session_totals"),
     ("host/crates/host/src/handler.rs", "respond"),
     ("host/crates/host/src/app.rs", "build_in"),
     ("host/crates/host/src/config/server.rs", "read"),

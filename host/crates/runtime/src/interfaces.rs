@@ -9,6 +9,7 @@ pub(crate) mod bindings;
 pub(crate) mod context;
 pub(crate) mod cookies;
 pub(crate) mod denials;
+pub(crate) mod fields;
 pub(crate) mod http_types;
 pub(crate) mod outbound;
 pub(crate) mod session;

@@ -8,9 +8,11 @@
 //! - `versions`: each guest's versions, their deployment, canaries and rollback.
 //! - `watch`: deploys a guest's file when it changes.
 //!
-//! This crate knows a [`Session`](cloakroom_session::Session) but no store: the [`Services`] of a request contain the session manager, which
-//! only the request's handler calls. It knows a [`CookieJar`](cloakroom_session::cookie::CookieJar) with the guests' own cookies but not the
-//! session's. It knows no connections and no status codes.
+//! This crate knows a [`Session`] but no store, and a [`CookieJar`] with the guests' own cookies but not the session's. It knows no
+//! connections and no status codes.
+//!
+//! [`Session`]: cloakroom_session::Session
+//! [`CookieJar`]: cloakroom_session::cookie::CookieJar
 
 mod engine;
 #[cfg(any(test, feature = "fuzzing"))]

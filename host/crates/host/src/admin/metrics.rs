@@ -213,7 +213,7 @@ fn session_totals(counters: &SessionCounters) -> [(&'static str, &'static str, u
         ),
         (
             "several_refused",
-            "Requests that were refused because they presented cookies of several sessions and their guest wrote.",
+            "Requests refused because of cookies of several sessions.",
             counters.several_refused.get(),
         ),
     ]

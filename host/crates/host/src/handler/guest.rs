@@ -116,19 +116,7 @@ impl Handler {
         // A guest that does not import the session interface causes no store access. A guest without a grant gets `denied` from
         // each call.
         let outcome = if guest.imports_session() {
-            let visit = Visit {
-                presented: cookies,
-                host: screened.host,
-                path: screened.path,
-                is_secure: screened.scheme == Scheme::HTTPS,
-                grant: Arc::clone(guest.grant()),
-                deadline,
-                start: match guest.start() {
-                    VisitStart::Optimistic if !is_kept => VisitStart::Fresh,
-                    start => start,
-                },
-                place: Some(place),
-            };
+            let visit = visit(screened, cookies, &guest, is_kept, deadline, place);
             self.services.sessions.transact(visit, &mut runs).await
         } else {
             runs.run_without_session().await
@@ -220,6 +208,30 @@ impl Attempt for AttemptCounter {
 
     fn replay(&self) -> ReplayPolicy {
         self.invocation.replay()
+    }
+}
+
+/// Makes the visit of a request. `is_kept` tells whether the request's body can be read again.
+fn visit(
+    screened: ScreenedRequest,
+    presented: PresentedCookies,
+    guest: &Guest,
+    is_kept: bool,
+    deadline: Deadline,
+    place: Reservation,
+) -> Visit {
+    Visit {
+        presented,
+        host: screened.host,
+        path: screened.path,
+        is_secure: screened.scheme == Scheme::HTTPS,
+        grant: Arc::clone(guest.grant()),
+        deadline,
+        start: match guest.start() {
+            VisitStart::Optimistic if !is_kept => VisitStart::Fresh,
+            start => start,
+        },
+        place: Some(place),
     }
 }
 

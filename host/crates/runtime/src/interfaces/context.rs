@@ -10,7 +10,7 @@ use wasmtime_wasi_http::p2::types::HostIncomingResponse;
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::RequestState;
-use super::http_types;
+use super::fields::fields_size;
 use super::outbound::OutboundClient;
 use crate::engine::budget::BUDGET;
 use crate::engine::memory_tally::MemoryRefused;
@@ -124,7 +124,7 @@ impl GuestContext {
     /// # Errors
     /// [`MemoryRefused`], or an error if the resource is not a set of fields.
     pub(crate) fn charge_fields(&mut self, fields: &Resource<FieldMap>) -> Result<()> {
-        let bytes = http_types::fields_size(self.table.get(fields)?);
+        let bytes = fields_size(self.table.get(fields)?);
         Ok(self.charge_new(fields.rep(), bytes)?)
     }
 
@@ -133,7 +133,7 @@ impl GuestContext {
     /// # Errors
     /// [`MemoryRefused`], or an error if the resource is not a response.
     pub(crate) fn charge_head(&mut self, answer: &Resource<HostIncomingResponse>) -> Result<()> {
-        let bytes = http_types::fields_size(&self.table.get(answer)?.headers);
+        let bytes = fields_size(&self.table.get(answer)?.headers);
         Ok(self.charge_new(answer.rep(), bytes)?)
     }
 

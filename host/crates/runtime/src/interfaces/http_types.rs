@@ -13,7 +13,6 @@
 //! A function that shares bytes between two resources charges both, because the guest may drop either first. The head of a
 //! response from another server counts from its arrival, whether or not the guest asks for it (`outbound/exchange`).
 
-use http::HeaderMap;
 use wasmtime::component::{Access, FutureReader, Linker, LinkerInstance, Resource, StreamReader};
 use wasmtime::{AsContextMut as _, Result, StoreContextMut};
 use wasmtime_wasi_http::p2::bindings::http::types as types02;
@@ -25,6 +24,7 @@ use wasmtime_wasi_http::p3::bindings::http::types as types03;
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 
+use super::fields::size;
 use super::outbound::BODY_CHUNK_BYTES_MAX;
 use crate::engine::GuestWorld;
 use crate::interfaces::context::GuestContext;
@@ -33,8 +33,6 @@ use crate::interfaces::context::GuestContext;
 const TYPES_02: &str = "wasi:http/types@0.2.12";
 const TYPES_03: &str = "wasi:http/types@0.3.0";
 
-/// Bytes that a header field takes in addition to its text: its entry in a map that may be half empty, and its allocations.
-const FIELD_OVERHEAD_BYTES: usize = 256;
 /// Bytes that the body of a request or response takes: two waiting pieces, and their queue.
 const BODY_BYTES: usize = 2 * BODY_CHUNK_BYTES_MAX + (4 << 10);
 
@@ -345,17 +343,4 @@ fn in_front(
         .and_then(|mut it| define(&mut it));
     linker.allow_shadowing(false);
     defined
-}
-
-/// Returns the bytes that a set of header fields takes.
-pub(crate) fn fields_size(fields: &HeaderMap) -> usize {
-    let sizes = fields
-        .iter()
-        .map(|(name, value)| size(name.as_str(), value.as_bytes()));
-    sizes.sum()
-}
-
-/// Returns the bytes that a header field takes.
-fn size(name: &str, value: &[u8]) -> usize {
-    name.len() + value.len() + FIELD_OVERHEAD_BYTES
 }
