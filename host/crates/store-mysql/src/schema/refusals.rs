@@ -43,7 +43,8 @@ fn data_json(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFin
         "schema",
         format!(
             "the column {} has the type json: the server rewrites the text of each session, so the host has to \
-             read a session again that it has just written, and the server refuses half of a surrogate pair (a 500); run this SQL, then restart",
+             read a session again that it has just written, and the server refuses half of a surrogate pair (a 500); run \
+             this SQL, then restart",
             names.data
         ),
         format!(
