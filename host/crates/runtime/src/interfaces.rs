@@ -31,7 +31,7 @@ use cloakroom_session::cookie::CookieJar;
 use cloakroom_session::{Session, SessionGrant, SessionManager};
 
 /// The interfaces that have grants or a state of their own, in the order of reports.
-pub static INTERFACES: [Interface; 3] = [
+pub static INTERFACES: &[Interface] = &[
     Interface {
         key: "session",
         imports: &[session::NAME],

@@ -225,7 +225,7 @@ impl WorldRuntime {
         if world == GuestWorld::Wasi03 {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         }
-        for interface in &INTERFACES {
+        for interface in INTERFACES {
             (interface.link)(&mut linker, world)?;
         }
         let places = InstanceCounts::of(options);

@@ -56,7 +56,7 @@ impl GrantReport {
         let limit = |(key, value)| LimitReport { key, value };
         let environment = guest.environment.iter();
         let (mut keys, mut lines, mut denied) = (Vec::new(), Vec::new(), Vec::new());
-        for interface in &INTERFACES {
+        for interface in INTERFACES {
             let summary: GrantSummary = (interface.granted)(&guest.grants);
             keys.extend(summary.keys);
             lines.extend(summary.lines);

@@ -29,7 +29,7 @@ fn the_book_names_each_key_and_each_grant() {
         let mut codes = page.split('`').skip(1).step_by(2);
         codes.any(|code| code.split(' ').next() == Some(name))
     };
-    for interface in &INTERFACES {
+    for interface in INTERFACES {
         let keys = (interface.granted)(&GuestGrants::default()).keys;
         for name in keys.iter().map(|(key, _)| key).chain(interface.grants) {
             assert!(is_named(name), "{name}");
