@@ -13,7 +13,7 @@ use cloakroom_dev::test_host::BuildMode;
 use cloakroom_host::admin::command;
 use cloakroom_host::admin::command::{UploadPurpose, VersionFilter};
 use cloakroom_host::app::AdminCall;
-use cloakroom_host::config::{CliOptions, ComponentFiles};
+use cloakroom_host::config::{CliOptions, ComponentFiles, store_urls};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use new::NewArgs;
 pub(crate) use store::{StoreArgs, StoreCommand};
@@ -188,8 +188,8 @@ pub(crate) struct ServeArgs {
     /// The address to listen on [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// The session store: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
-    #[arg(long, value_name = "URL")]
+    /// The session store
+    #[arg(long, value_name = "URL", help = store_help())]
     pub store: Option<String>,
     /// Open the admin interface (guests, metrics and health) on this address; an address other than loopback requires a token
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -206,8 +206,8 @@ pub(crate) struct DevArgs {
     /// The address to listen on [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// The session store: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
-    #[arg(long, value_name = "URL")]
+    /// The session store
+    #[arg(long, value_name = "URL", help = store_help())]
     pub store: Option<String>,
 }
 
@@ -377,6 +377,11 @@ impl From<CheckArgs> for CliOptions {
             ..Self::default()
         }
     }
+}
+
+fn store_help() -> String {
+    let urls = store_urls();
+    format!("The session store: {urls} [default: sqlite:.cloakroom/sessions.sqlite]")
 }
 
 #[cfg(test)]

@@ -6,13 +6,12 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use cloakroom_host::admin::command;
 use cloakroom_host::app::{AdminCall, CopyCall, StoreCall};
-use cloakroom_host::config::StoreOptions;
+use cloakroom_host::config::{StoreOptions, lasting_store_urls};
 
 const HELP: &str = "\
-`copy` and `check` open the stores that they name: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE. The password comes from a variable
-or a file (env:NAME, file:PATH), never from the command line. Other settings of a store (TLS, names of the table and its columns) come
-from the [store] of a configuration. CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a
-running host.
+`copy` and `check` open the stores that their URLs name. The password comes from a variable or a file (env:NAME, file:PATH), never
+from the command line. Other settings of a store (TLS, names of the table and its columns) come from the [store] of a configuration.
+CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a running host.
 
 Examples:
   cloakroom store check mysql://app@db1/shop --password env:DB_PASSWORD
@@ -86,8 +85,8 @@ pub(crate) enum StoreCommand {
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = COPY_HELP, arg_required_else_help = true)]
 pub(crate) struct StoreCopyArgs {
-    /// The source: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
-    #[arg(long, value_name = "URL")]
+    /// The source
+    #[arg(long, value_name = "URL", help = format!("The source: {}", lasting_store_urls()))]
     pub from: String,
     /// The target; a missing file or table is created
     #[arg(long, value_name = "URL")]
@@ -116,8 +115,8 @@ pub(crate) struct StoreCopyArgs {
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = CHECK_HELP, arg_required_else_help = true)]
 pub(crate) struct StoreCheckArgs {
-    /// The store: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
-    #[arg(value_name = "URL")]
+    /// The store
+    #[arg(value_name = "URL", help = format!("The store: {}", lasting_store_urls()))]
     pub url: String,
     /// The store's password: env:NAME or file:PATH
     #[arg(long, value_name = "REFERENCE")]
