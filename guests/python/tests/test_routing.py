@@ -54,10 +54,10 @@ class RoutingTest(unittest.TestCase):
         for path, why in [
             ("a", "begins with /"),
             ("/{name}", "<name>"),
-            ("/<9>", "no name"),
+            ("/<9>", "not a parameter name"),
             ("/<a>/<a>", "twice"),
-            ("/<float:x>", "no kind"),
-            ("/known", "there already"),
+            ("/<float:x>", "none of the known kinds"),
+            ("/known", "already has a handler"),
         ]:
             with self.subTest(path=path), self.assertRaisesRegex(ValueError, why):
                 router(("GET", "/known"), ("GET", path))
