@@ -22,10 +22,10 @@ pub use pool::OutboundUsage;
 pub(crate) use pool::{GuestPool, GuestPools, OutboundPool};
 pub use resolve::private_today;
 
+use super::accounting::RequestAccounting;
 use super::denials::GrantDenial;
 use super::{GrantSummary, GrantValue, GuestGrants};
 use crate::engine::memory_tally::MemoryTally;
-use crate::run::accounting::RequestAccounting;
 use cloakroom_base::limits::OUTBOUND_WAIT_MAX;
 use connect::OutboundConnectError;
 use exchange::{ExchangeError, ExchangeTimeouts, exchange};
