@@ -2,14 +2,17 @@
 //! which the guest's own request is never run again. This module does not depend on sessions.
 //!
 //! `grant` checks a URL against the grants. `resolve` and `address` check the addresses of its host. `connect` opens a
-//! connection, `pool` limits connections and keeps idle ones, and `exchange` sends a request and reads its response.
+//! `connection`, with `tls` if the URL asks for it. `pool` limits connections and keeps idle ones, and `exchange` sends a request
+//! and reads its response.
 
 mod address;
 mod connect;
+mod connection;
 mod exchange;
 mod grant;
 mod pool;
 mod resolve;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
