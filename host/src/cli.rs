@@ -15,6 +15,7 @@ pub(crate) mod test;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use cloakroom_host::config::store_urls;
 
 /// The exit code if the command line or the configuration is at fault.
 const EXIT_AT_FAULT: u8 = 2;
@@ -92,8 +93,8 @@ struct OverrideArgs {
     /// The address to listen on [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// The session store: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
-    #[arg(long, value_name = "URL")]
+    /// The session store
+    #[arg(long, value_name = "URL", help = store_help())]
     store: Option<String>,
 }
 
@@ -111,6 +112,11 @@ struct AdminArgs {
     /// A file that contains the admin token; defaults to the variable CLOAKROOM_ADMIN_TOKEN
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+fn store_help() -> String {
+    let urls = store_urls();
+    format!("The session store: {urls} [default: sqlite:.cloakroom/sessions.sqlite]")
 }
 
 #[cfg(test)]

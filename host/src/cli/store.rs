@@ -11,13 +11,12 @@ use cloakroom_base::telemetry;
 use cloakroom_host::admin::command::GuestsAction;
 use cloakroom_host::app;
 use cloakroom_host::app::{AdminCall, CopyCall, StartError, StoreCall};
-use cloakroom_host::config::{ProcessEnvironment, StoreOptions};
+use cloakroom_host::config::{ProcessEnvironment, StoreOptions, lasting_store_urls};
 
 const HELP: &str = "\
-`copy` and `check` open the stores that they name: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE. The password comes from a variable
-or a file (env:NAME, file:PATH), never from the command line. Other settings of a store (TLS, names of the table and its columns) come
-from the [store] of a configuration. CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a
-running host.
+`copy` and `check` open the stores that their URLs name. The password comes from a variable or a file (env:NAME, file:PATH), never
+from the command line. Other settings of a store (TLS, names of the table and its columns) come from the [store] of a configuration.
+CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a running host.
 
 Examples:
   cloakroom store check mysql://app@db1/shop --password env:DB_PASSWORD
@@ -91,8 +90,8 @@ enum StoreCommand {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = COPY_HELP, arg_required_else_help = true)]
 struct StoreCopyArgs {
-    /// The source: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
-    #[arg(long, value_name = "URL")]
+    /// The source
+    #[arg(long, value_name = "URL", help = format!("The source: {}", lasting_store_urls()))]
     from: String,
     /// The target; a missing file or table is created
     #[arg(long, value_name = "URL")]
@@ -121,8 +120,8 @@ struct StoreCopyArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = CHECK_HELP, arg_required_else_help = true)]
 struct StoreCheckArgs {
-    /// The store: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
-    #[arg(value_name = "URL")]
+    /// The store
+    #[arg(value_name = "URL", help = format!("The store: {}", lasting_store_urls()))]
     url: String,
     /// The store's password: env:NAME or file:PATH
     #[arg(long, value_name = "REFERENCE")]

@@ -41,6 +41,8 @@ pub use session::{Proxy, SessionLimits, SessionSettings, Unset};
 pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 
+pub use crate::stores::{lasting_store_urls, store_urls};
+
 use crate::admin::AdminOptions;
 use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
 use crate::config_reader::{ConfigReader, Section};

@@ -44,11 +44,15 @@ pub(crate) trait StoreFactory: Sync {
     /// Checks the form of a URL. `rest` is its text after the scheme and the colon. The error must not quote a password.
     fn check_url(&self, rest: &str) -> Result<(), ValueError>;
 
-    /// Checks a URL that `cloakroom store` gets on the command line. By default it may have any valid form. A URL with a
-    /// password must be refused, because every user of the machine can read command lines; `password_flag` is the option that
-    /// takes a reference instead.
-    fn check_argument(&self, rest: &str, _password_flag: &str) -> Result<(), ValueError> {
-        self.check_url(rest)
+    /// Checks a valid URL that `cloakroom store` gets on the command line. A URL with a password must be refused, because every
+    /// user of the machine can read command lines; `password_flag` is the option that takes a reference instead.
+    fn check_argument(&self, _rest: &str, _password_flag: &str) -> Result<(), ValueError> {
+        Ok(())
+    }
+
+    /// Returns whether the rows outlive the host, so that `cloakroom store` can copy and examine them.
+    fn outlives_host(&self) -> bool {
+        true
     }
 
     /// Returns the keys of `[store]` that name a store of this kind without a URL.
@@ -233,6 +237,19 @@ impl StoreUrl {
             rest: rest.to_owned(),
         })
     }
+
+    /// Parses a URL that `cloakroom store` gets on the command line, as [`StoreUrl::parse`] does, and checks that it can be copied
+    /// and examined and contains no password. `password_flag` is the option that takes a password by reference.
+    pub(crate) fn check_argument(url: &str, password_flag: &str) -> Result<(), ValueError> {
+        let Self { factory, rest } = Self::parse(url)?;
+        if !factory.outlives_host() {
+            return Err(ValueError::new(
+                "a store in memory ends with its host",
+                remedy_of(StoreFactory::outlives_host),
+            ));
+        }
+        factory.check_argument(&rest, password_flag)
+    }
 }
 
 /// Reads `url` and the keys of every kind of store. Returns `None` if the store is unknown because of a fault.
@@ -290,6 +307,14 @@ pub(crate) fn refuse_second_address(section: &Section<'_>, keys: &[&str]) {
     }
 }
 
+/// Warns of keys of `[store]` that have no effect, because another kind of store than theirs is chosen.
+pub(crate) fn warn_of_idle_keys(section: &Section<'_>, keys: &[&str], kind: &str) {
+    let idle = keys.iter().filter(|key| section.is_given(key));
+    for key in idle.filter(|key| !is_overruled(section, key)) {
+        section.warn(key, &format!("has no effect: the store is not {kind}"));
+    }
+}
+
 /// Returns whether a key of the file is overridden by a URL from the environment or the command line, which names another
 /// server.
 pub(crate) fn is_overruled(section: &Section<'_>, key: &str) -> bool {
@@ -303,10 +328,27 @@ pub(crate) fn url_remedy() -> String {
 }
 
 /// Returns the remedy that lists the URL forms of these kinds.
-fn remedy_of(is_listed: impl Fn(&dyn StoreFactory) -> bool) -> String {
-    let listed = FACTORIES.iter().filter(|it| is_listed(**it));
-    let forms = listed.map(|it| format!("{:?}", it.url_form()));
+fn remedy_of(is_listed: impl Fn(&'static dyn StoreFactory) -> bool) -> String {
+    let forms = forms(is_listed).map(|form| format!("{form:?}"));
     format!("write {}", one_of(forms.collect()))
+}
+
+/// Returns the URL forms of all kinds for help texts, as in "a, b or c".
+pub fn store_urls() -> String {
+    one_of(forms(|_| true).map(str::to_owned).collect())
+}
+
+/// Returns the URL forms, as [`store_urls`] does, of the kinds that can be copied and examined.
+pub fn lasting_store_urls() -> String {
+    let forms = forms(StoreFactory::outlives_host);
+    one_of(forms.map(str::to_owned).collect())
+}
+
+fn forms(
+    is_listed: impl Fn(&'static dyn StoreFactory) -> bool,
+) -> impl Iterator<Item = &'static str> {
+    let listed = FACTORIES.iter().filter(move |it| is_listed(**it));
+    listed.map(|it| it.url_form())
 }
 
 /// Joins items as in "a, b or c".
@@ -342,10 +384,7 @@ mod tests {
     fn what_is_wrong_is_named_without_the_password() {
         let cases = [
             ("sessions.db", "is not a store URL"),
-            (
-                "redis://hunter2@h",
-                "its scheme is not memory, sqlite or mysql",
-            ),
+            ("redis://hunter2@h", "its scheme is not memory, "),
             ("memory:x", "a memory store has no name"),
             ("sqlite:", "names no file"),
             ("mysql:app@db/app", "two slashes"),
@@ -357,7 +396,14 @@ mod tests {
             assert!(error.problem.contains(expected), "{url}: {}", error.problem);
             assert!(!format!("{error:?}").contains("hunter2"), "{url}");
         }
-        let remedy = "write \"memory:\", \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
-        assert_eq!(url_remedy(), remedy);
+    }
+
+    #[test]
+    fn the_kinds_that_outlive_their_host_can_be_copied() {
+        let lasting = "sqlite:PATH or mysql://USER@HOST:PORT/DATABASE";
+        assert_eq!(lasting_store_urls(), lasting);
+        let items = ["a", "b", "c"].map(str::to_owned).to_vec();
+        assert_eq!(one_of(items), "a, b or c");
+        assert!(url_remedy().starts_with("write \"memory:\", \"sqlite:PATH\""));
     }
 }

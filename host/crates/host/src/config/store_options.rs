@@ -69,9 +69,7 @@ impl StoreOptions {
     fn faults(&self) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
         let at_url = SettingOrigin::Flag(self.flag);
-        let url = StoreUrl::parse(&self.url);
-        let checked = url.and_then(|url| url.factory.check_argument(&url.rest, self.password_flag));
-        if let Err(error) = checked {
+        if let Err(error) = StoreUrl::check_argument(&self.url, self.password_flag) {
             faults.push(ConfigFault::new("", error.problem, error.remedy).at(at_url));
         }
         if let Some(password) = &self.password

@@ -35,12 +35,8 @@ impl StoreFactory for MemoryFactory {
         }
     }
 
-    fn check_argument(&self, rest: &str, _password_flag: &str) -> Result<(), ValueError> {
-        self.check_url(rest)?;
-        Err(ValueError::new(
-            "a store in memory ends with its host",
-            super::remedy_of(|kind| kind.schemes() != self.schemes()),
-        ))
+    fn outlives_host(&self) -> bool {
+        false
     }
 
     fn read(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use super::super::{StoreChoice, is_overruled, refuse_second_address};
+use super::super::{StoreChoice, is_overruled, refuse_second_address, warn_of_idle_keys};
 use super::tls;
 use super::url::{self, MYSQL_PORT, MysqlUrl};
 use crate::config_reader::Section;
@@ -59,10 +59,7 @@ pub(crate) fn read(section: &mut Section<'_>, choice: StoreChoice<'_>) -> Option
         }
         StoreChoice::Keys => explicit(section, address, rest),
         StoreChoice::Other => {
-            let idle = TRUST_KEYS.iter().filter(|key| section.is_given(key));
-            for key in idle.filter(|key| !is_overruled(section, key)) {
-                section.warn(key, "has no effect: the store is not MySQL");
-            }
+            warn_of_idle_keys(section, &TRUST_KEYS, "MySQL");
             None
         }
         StoreChoice::Unknown => None,
