@@ -48,7 +48,7 @@ pub const CHANGES: [Change; 4] = [
         name: "a store (SQLite)",
         markers: &["sqlite"],
         except: &[],
-        own: &["/store-sqlite/", "/store/sqlite"],
+        own: &["/store-sqlite/", "/store/sqlite", "/stores/sqlite"],
     },
     Change {
         name: "a configuration key ([server] idle_timeout)",

@@ -9,5 +9,6 @@ pub mod documents;
 pub mod english;
 pub mod figures;
 pub mod lexer;
+pub mod rules;
 pub mod source;
 pub mod tree;

@@ -1,7 +1,7 @@
 //! Checks the project rules that can be checked mechanically: the order of crates and modules, which modules may name which crate,
 //! circles of imports, the sizes of files and functions, the language of comments, and the names in documents.
 //!
-//! The order of the crates is the one of `ARCHITECTURE.md`. Tests are not bound to the order of modules.
+//! The tables of the rules are in `src/rules.rs`. Tests are not bound to the order of modules.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -11,108 +11,11 @@ use cloakroom_tidy::crates::{HostCrate, host_crates};
 use cloakroom_tidy::documents::{dead_paths, has_test, named_tests, numbered_lines};
 use cloakroom_tidy::english::{Phrase, WORDS_PER_PHRASE_MIN, comment_counts};
 use cloakroom_tidy::figures::{long_functions, modules, type_names};
+use cloakroom_tidy::rules::{
+    ACCEPTED_CIRCLES, AcceptedCircle, CRATE_LINES, FILE_LINES_MAX, HOMES, LINE_COLUMNS_MAX,
+    LONG_FUNCTIONS, MODULES, SHARED_NAMES_PERCENT_MAX,
+};
 use cloakroom_tidy::tree::{TextFile, Tree};
-
-/// The crates from the top to the bottom. A crate depends only on crates of lines below its own.
-const CRATE_LINES: [&[&str]; 7] = [
-    &["cloakroom"],
-    &["dev"],
-    &["host"],
-    &["runtime", "server", "store-mysql", "store-sqlite"],
-    &["group-commit"],
-    &["session"],
-    &["base"],
-];
-
-/// The modules of a crate from the top to the bottom. A module imports only modules of lines below its own. `*` stands for all
-/// modules that are not named. In crates that are not listed, only circles are refused.
-const MODULES: [(&str, &[&[&str]]); 2] = [
-    (
-        "host",
-        &[&["app"], &["config"], &["handler", "admin"], &["route"]],
-    ),
-    ("session", &[&["*"], &["cookie", "store"], &["record"]]),
-];
-
-/// Circles of imports that are accepted. A smaller circle of the same modules is accepted, too.
-const ACCEPTED_CIRCLES: [AcceptedCircle; 4] = [
-    AcceptedCircle {
-        parent: "runtime",
-        members: &["engine", "interfaces", "load", "run"],
-        reason: "opens when `GuestContext` and the request's state stand beside the interfaces that need them",
-    },
-    AcceptedCircle {
-        parent: "runtime/interfaces/outbound",
-        members: &["connect", "pool"],
-        reason: "opens when each interface holds its grant and its denial",
-    },
-    AcceptedCircle {
-        parent: "runtime/versions",
-        members: &["deployment", "health_watch", "history"],
-        reason: "a deployment owns its history, whose entries own the watches that act on the deployment",
-    },
-    AcceptedCircle {
-        parent: "session",
-        members: &["handle", "manager", "run"],
-        reason: "opens when the shared parts of `SessionManager` are a type of their own",
-    },
-];
-
-struct AcceptedCircle {
-    parent: &'static str,
-    members: &'static [&'static str],
-    /// Why the circle stays, for the reader of this list.
-    #[expect(dead_code, reason = "only readers of the list need the reason")]
-    reason: &'static str,
-}
-
-/// The crates that only certain modules may name, with these modules.
-const HOMES: [(&str, &[&str]); 14] = [
-    ("mysql_async", &["host/crates/store-mysql/src"]),
-    ("rusqlite", &["host/crates/store-sqlite/src"]),
-    ("wasmtime", &["host/crates/runtime/src"]),
-    ("wasmtime_wasi", &["host/crates/runtime/src"]),
-    ("wasmtime_wasi_http", &["host/crates/runtime/src"]),
-    ("hyper", &HTTP),
-    ("hyper_util", &HTTP),
-    ("rustls", &OUTBOUND),
-    ("tokio_rustls", &OUTBOUND),
-    ("webpki_roots", &OUTBOUND),
-    ("matchit", &["host/crates/host/src/route"]),
-    (
-        "notify",
-        &["host/crates/runtime/src/watch", "host/crates/dev/src/live"],
-    ),
-    ("anyhow", &["host/src"]),
-    ("prometheus", &["host/crates/base/src/telemetry"]),
-];
-
-const HTTP: [&str; 4] = [
-    "host/crates/server/src",
-    "host/crates/host/src/handler",
-    "host/crates/host/src/admin",
-    OUTBOUND[0],
-];
-const OUTBOUND: [&str; 1] = ["host/crates/runtime/src/interfaces/outbound"];
-
-const FILE_LINES_MAX: usize = 400;
-const LINE_COLUMNS_MAX: usize = 140;
-/// The functions that may be longer than others. `respond` is the list of a request's steps, and parts would hide their order. The
-/// others are to be split.
-const LONG_FUNCTIONS: [(&str, &str); 7] = [
-    ("host/crates/host/src/admin/metrics.rs", "session_totals"),
-    ("host/crates/host/src/app.rs", "build_in"),
-    ("host/crates/host/src/config/server.rs", "read"),
-    (
-        "host/crates/runtime/src/interfaces/http_types.rs",
-        "link_02",
-    ),
-    ("host/crates/server/src/connection.rs", "serve"),
-    ("host/crates/server/src/lib.rs", "run"),
-    ("host/crates/store-mysql/src/sql.rs", "new"),
-];
-/// At most this share of the types has a name that another type has, too.
-const SHARED_NAMES_PERCENT_MAX: usize = 12;
 
 static TREE: LazyLock<Tree> = LazyLock::new(Tree::of_working_tree);
 static CRATES: LazyLock<Vec<HostCrate<'_>>> = LazyLock::new(|| host_crates(&TREE));

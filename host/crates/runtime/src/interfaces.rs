@@ -3,14 +3,18 @@
 //! Each interface has a file with its name, its functions, its state of one request, the names of its grants, and its denials. This
 //! file joins the interfaces. The linker, the loader, `cloakroom inspect` and the checks of the documentation read the table
 //! [`INTERFACES`]. [`Services`] are the parts of the host that interfaces use, [`GuestGrants`] are the grants of a guest, and
-//! [`RequestState`] is the state of a request. A new interface is a new file and its lines here.
+//! [`RequestState`] is the state of a request. A new interface is a new file and its lines here. `accounting`, `head_set` and `log`
+//! are the parts of a request that interfaces write to.
 
+pub(crate) mod accounting;
 pub(crate) mod bindings;
 pub(crate) mod context;
 pub(crate) mod cookies;
 pub(crate) mod denials;
 pub(crate) mod fields;
+pub(crate) mod head_set;
 pub(crate) mod http_types;
+pub(crate) mod log;
 pub(crate) mod outbound;
 pub(crate) mod session;
 #[cfg(test)]
@@ -20,13 +24,13 @@ use std::sync::Arc;
 
 use wasmtime::component::Linker;
 
+use self::accounting::RequestAccounting;
 use self::context::GuestContext;
 use self::cookies::CookieState;
+use self::head_set::HeadSet;
 use self::outbound::OutboundHost;
 use self::session::SessionState;
 use super::engine::GuestWorld;
-use super::run::accounting::RequestAccounting;
-use super::run::head_set::HeadSet;
 use cloakroom_session::cookie::CookieJar;
 use cloakroom_session::{Session, SessionGrant, SessionManager};
 

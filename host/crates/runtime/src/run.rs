@@ -7,7 +7,6 @@
 //! without a session need not be held at all. Before the release point, every failure is a clean [`GuestFailure`]. After it, the body
 //! breaks off. This module knows no status codes, no cookies and no stores.
 
-pub(crate) mod accounting;
 pub(crate) mod background;
 pub(crate) mod blame;
 pub(crate) mod body;
@@ -17,11 +16,9 @@ pub(crate) mod error;
 pub(crate) mod guest;
 pub(crate) mod guest_settings;
 mod head;
-pub(crate) mod head_set;
 pub(crate) mod health;
 pub(crate) mod idle;
 pub(crate) mod instance;
-pub(crate) mod log;
 pub(crate) mod meter;
 mod offload;
 mod release;
@@ -43,8 +40,8 @@ use self::driver::{GuestRun, ResponseSlot, TasksDone};
 use self::head::IncomingRequest;
 use self::offload::{OffloadTerms, OffloadableWork, Work};
 use self::release::{HoldReason, UnreleasedRun};
+use super::interfaces::accounting::RequestAccounting;
 use super::interfaces::{RequestState, RunParts};
-use super::run::accounting::RequestAccounting;
 use super::run::blame::{Blame, RunEnd, blame};
 use super::run::body::{BodyRemainder, GuestBody};
 use super::run::concurrency::{InstancePermit, RunClient};

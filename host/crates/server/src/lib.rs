@@ -223,7 +223,12 @@ pub async fn run<S: Service>(
         connections = connections.len(),
         "stopping: no further connections"
     );
-    if tokio::time::timeout(options.grace, connections.wait())
+    drain(&connections, &cut, options.grace).await;
+}
+
+/// Waits until all connections have ended, and cuts those that are left after `grace`.
+async fn drain(connections: &TaskTracker, cut: &CancellationToken, grace: Duration) {
+    if tokio::time::timeout(grace, connections.wait())
         .await
         .is_err()
     {

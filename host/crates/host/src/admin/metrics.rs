@@ -124,7 +124,10 @@ fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[La
 }
 
 fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
-    for (name, help, total) in session_totals(counters) {
+    for (name, help, total) in row_totals(counters)
+        .into_iter()
+        .chain(visit_totals(counters))
+    {
         let name = format!("cloakroom_session_{name}_total");
         scrape.total(&name, help, &[], total);
     }
@@ -143,8 +146,10 @@ fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
     }
 }
 
-/// Returns the name of each total, its help text and its value.
-fn session_totals(counters: &SessionCounters) -> [(&'static str, &'static str, u64); 14] {
+/// The name of a total, its help text and its value.
+type SessionTotal = (&'static str, &'static str, u64);
+
+fn row_totals(counters: &SessionCounters) -> [SessionTotal; 8] {
     [
         (
             "loads",
@@ -172,6 +177,26 @@ fn session_totals(counters: &SessionCounters) -> [(&'static str, &'static str, u
             counters.folded_commits.get(),
         ),
         (
+            "touches",
+            "Rows whose expiry was moved without a write.",
+            counters.touches.get(),
+        ),
+        (
+            "lost_replies",
+            "Commits whose reply was lost.",
+            counters.ambiguous_commits.get(),
+        ),
+        (
+            "corrupt_rows",
+            "Rows that could not be read as a session.",
+            counters.corrupt_rows.get(),
+        ),
+    ]
+}
+
+fn visit_totals(counters: &SessionCounters) -> [SessionTotal; 6] {
+    [
+        (
             "conflicts",
             "Conflicts: another commit had changed the row first.",
             counters.conflicts.get(),
@@ -190,21 +215,6 @@ fn session_totals(counters: &SessionCounters) -> [(&'static str, &'static str, u
             "runs",
             "Runs of guests that may use a session, re-runs included.",
             counters.runs.get(),
-        ),
-        (
-            "touches",
-            "Rows whose expiry was moved without a write.",
-            counters.touches.get(),
-        ),
-        (
-            "lost_replies",
-            "Commits whose reply was lost.",
-            counters.ambiguous_commits.get(),
-        ),
-        (
-            "corrupt_rows",
-            "Rows that could not be read as a session.",
-            counters.corrupt_rows.get(),
         ),
         (
             "undeliverable_cookies",

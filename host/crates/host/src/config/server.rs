@@ -74,6 +74,15 @@ pub(crate) fn read(
             .unwrap_or_else(|| Some(default_code_cache(store))),
         ..ServerSettings::default()
     };
+    read_counts(&mut section, &mut settings);
+    read_times_and_sizes(&mut section, &mut settings);
+    if let Some(watch) = section.get("watch", boolean) {
+        settings.watch = watch;
+    }
+    settings
+}
+
+fn read_counts(section: &mut Section<'_>, settings: &mut ServerSettings) {
     let listener = &mut settings.listener;
     let counts: [(&'static str, &mut usize, usize); 4] = [
         ("request_headers", &mut listener.headers_max, 1024),
@@ -113,6 +122,10 @@ pub(crate) fn read(
             *setting = bytes as u64;
         }
     }
+}
+
+fn read_times_and_sizes(section: &mut Section<'_>, settings: &mut ServerSettings) {
+    let listener = &mut settings.listener;
     let durations: [(&'static str, &mut Duration); 6] = [
         ("body_timeout", &mut listener.body_pace.grace),
         ("header_timeout", &mut listener.header_timeout),
@@ -142,10 +155,6 @@ pub(crate) fn read(
             *setting = bytes;
         }
     }
-    if let Some(watch) = section.get("watch", boolean) {
-        settings.watch = watch;
-    }
-    settings
 }
 
 /// Reads a directory, or `off` for none.

@@ -11,11 +11,11 @@ use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::RequestState;
 use super::fields::fields_size;
+use super::log::GuestLog;
 use super::outbound::OutboundClient;
 use crate::engine::budget::BUDGET;
 use crate::engine::memory_tally::MemoryRefused;
 use crate::engine::resource_charges::{ResourceCharges, ResourceLimits};
-use crate::run::log::GuestLog;
 
 use crate::settings::GuestLimits;
 

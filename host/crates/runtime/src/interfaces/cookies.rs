@@ -9,9 +9,9 @@ use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::RunParts;
+use super::accounting::RequestAccounting;
 use super::bindings::cookies::{Attributes, Cookie, Error, Host, Value, add_to_linker};
 use super::denials::GrantDenial;
-use crate::run::accounting::RequestAccounting;
 use cloakroom_session::cookie;
 use cloakroom_session::cookie::{CookieJar, CookieWriteError};
 use cloakroom_session::record;

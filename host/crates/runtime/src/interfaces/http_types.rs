@@ -206,17 +206,6 @@ fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
             },
         )?;
         it.func_wrap(
-            "[method]future-trailers.get",
-            |mut store: Store<'_>, (trailers,): (Resource<HostFutureTrailers>,)| {
-                let http = &mut store.data_mut().http();
-                let arrived = types02::HostFutureTrailers::get(http, trailers)?;
-                if let Some(Ok(Ok(Some(fields)))) = &arrived {
-                    store.data_mut().charge_fields(fields)?;
-                }
-                Ok((arrived,))
-            },
-        )?;
-        it.func_wrap(
             "[constructor]outgoing-request",
             |mut store: Store<'_>, (headers,): (Fields,)| {
                 let bytes = store.data_mut().take_charge(headers.rep());
@@ -237,34 +226,48 @@ fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
                 Ok((response,))
             },
         )?;
-        it.func_wrap(
-            "[method]outgoing-request.body",
-            |mut store: Store<'_>, (request,): (Resource<HostOutgoingRequest>,)| {
-                store.data_mut().charge(request.rep(), BODY_BYTES)?;
-                let http = &mut store.data_mut().http();
-                Ok((types02::HostOutgoingRequest::body(http, request)?,))
-            },
-        )?;
-        it.func_wrap(
-            "[method]outgoing-response.body",
-            |mut store: Store<'_>, (response,): (Resource<HostOutgoingResponse>,)| {
-                store.data_mut().charge(response.rep(), BODY_BYTES)?;
-                let http = &mut store.data_mut().http();
-                Ok((types02::HostOutgoingResponse::body(http, response)?,))
-            },
-        )?;
-        it.func_wrap(
-            "[static]outgoing-body.finish",
-            |mut store: Store<'_>,
-             (body, trailers): (Resource<HostOutgoingBody>, Option<Fields>)| {
-                if let Some(trailers) = &trailers {
-                    store.data_mut().keep_charge(trailers.rep())?;
-                }
-                let http = &mut store.data_mut().http();
-                answer!(types02::HostOutgoingBody::finish(http, body, trailers))
-            },
-        )
+        bodies_02(it)
     })
+}
+
+fn bodies_02(it: &mut LinkerInstance<'_, GuestContext>) -> Result<()> {
+    it.func_wrap(
+        "[method]future-trailers.get",
+        |mut store: Store<'_>, (trailers,): (Resource<HostFutureTrailers>,)| {
+            let http = &mut store.data_mut().http();
+            let arrived = types02::HostFutureTrailers::get(http, trailers)?;
+            if let Some(Ok(Ok(Some(fields)))) = &arrived {
+                store.data_mut().charge_fields(fields)?;
+            }
+            Ok((arrived,))
+        },
+    )?;
+    it.func_wrap(
+        "[method]outgoing-request.body",
+        |mut store: Store<'_>, (request,): (Resource<HostOutgoingRequest>,)| {
+            store.data_mut().charge(request.rep(), BODY_BYTES)?;
+            let http = &mut store.data_mut().http();
+            Ok((types02::HostOutgoingRequest::body(http, request)?,))
+        },
+    )?;
+    it.func_wrap(
+        "[method]outgoing-response.body",
+        |mut store: Store<'_>, (response,): (Resource<HostOutgoingResponse>,)| {
+            store.data_mut().charge(response.rep(), BODY_BYTES)?;
+            let http = &mut store.data_mut().http();
+            Ok((types02::HostOutgoingResponse::body(http, response)?,))
+        },
+    )?;
+    it.func_wrap(
+        "[static]outgoing-body.finish",
+        |mut store: Store<'_>, (body, trailers): (Resource<HostOutgoingBody>, Option<Fields>)| {
+            if let Some(trailers) = &trailers {
+                store.data_mut().keep_charge(trailers.rep())?;
+            }
+            let http = &mut store.data_mut().http();
+            answer!(types02::HostOutgoingBody::finish(http, body, trailers))
+        },
+    )
 }
 
 /// Shadows the functions of WASI 0.3, in which waiting pieces of a body are in the guest's own memory.

@@ -2,14 +2,17 @@
 //! which the guest's own request is never run again. This module does not depend on sessions.
 //!
 //! `grant` checks a URL against the grants. `resolve` and `address` check the addresses of its host. `connect` opens a
-//! connection, `pool` limits connections and keeps idle ones, and `exchange` sends a request and reads its response.
+//! `connection`, with `tls` if the URL asks for it. `pool` limits connections and keeps idle ones, and `exchange` sends a request
+//! and reads its response.
 
 mod address;
 mod connect;
+mod connection;
 mod exchange;
 mod grant;
 mod pool;
 mod resolve;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +25,10 @@ pub use pool::OutboundUsage;
 pub(crate) use pool::{GuestPool, GuestPools, OutboundPool};
 pub use resolve::private_today;
 
+use super::accounting::RequestAccounting;
 use super::denials::GrantDenial;
 use super::{GrantSummary, GrantValue, GuestGrants};
 use crate::engine::memory_tally::MemoryTally;
-use crate::run::accounting::RequestAccounting;
 use cloakroom_base::limits::OUTBOUND_WAIT_MAX;
 use connect::OutboundConnectError;
 use exchange::{ExchangeError, ExchangeTimeouts, exchange};

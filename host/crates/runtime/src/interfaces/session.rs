@@ -9,12 +9,11 @@ use std::task::Poll;
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
+use super::accounting::RequestAccounting;
 use super::bindings::session::{CookieAttributes, Error, Host, Lifetime, add_to_linker};
 use super::denials::GrantDenial;
+use super::head_set::HeadSet;
 use super::{GrantSummary, GrantValue, GuestGrants, RunParts};
-use crate::run::accounting::RequestAccounting;
-use crate::run::error::SessionInterrupt;
-use crate::run::head_set::HeadSet;
 use cloakroom_session as session;
 use cloakroom_session::record;
 use cloakroom_session::{Session, SessionAccessLevel, SessionCallError, SessionDenial};
@@ -24,6 +23,11 @@ pub(crate) const NAME: &str = "cloakroom:http/session";
 
 /// The names of its grants in metrics and logs.
 pub(crate) const GRANTS: [&str; 3] = ["session", "read_keys", "write_keys"];
+
+/// The error that a session call returns to stop its run. It passes through wasm as a trap.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the session stopped the run")]
+pub(crate) struct SessionInterrupt;
 
 /// The state of one request.
 pub(crate) struct SessionState {

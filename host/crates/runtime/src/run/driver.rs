@@ -18,10 +18,10 @@ use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
 
 use super::offload::OffloadableWork;
+use crate::interfaces::head_set::HeadSet;
+use crate::interfaces::log::GuestLog;
 use crate::run::error::GuestFailure;
-use crate::run::head_set::HeadSet;
 use crate::run::idle::IdleInstance;
-use crate::run::log::GuestLog;
 
 /// Time for which the body of a guest without remaining tasks may stay open without another byte. A guest may leak the write end of its
 /// body and never close it.

@@ -9,6 +9,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::interfaces::context::CALL_BYTES_MAX;
+use crate::interfaces::session::SessionInterrupt;
 use crate::run::health::RequestOutcome;
 use cloakroom_base::telemetry::cut;
 
@@ -198,11 +199,6 @@ impl GuestFailure {
         }
     }
 }
-
-/// The error that a session call returns to stop its run. It passes through wasm as a trap.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the session stopped the run")]
-pub(crate) struct SessionInterrupt;
 
 /// Classifies an error that came out of wasm.
 pub(crate) fn classify(error: &wasmtime::Error, refused_memory: Option<usize>) -> GuestFailure {

@@ -8,7 +8,7 @@ use wasmtime::{Result, Store};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
-use super::log::GuestLog;
+use crate::interfaces::log::GuestLog;
 
 use crate::interfaces::RequestState;
 use crate::interfaces::context::GuestContext;

@@ -6,41 +6,24 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
-use wasmtime_wasi_http::{Error, WasiBody};
+use wasmtime_wasi_http::Error;
 
 use super::address::NonPublicKind;
+use super::connection::OutboundConnection;
 use super::grant::{Destination, NormalizedHost};
 use super::pool::{ConnectionPermit, GuestPool};
 use super::resolve::{self, ResolveError};
 use cloakroom_base::limits::OUTBOUND_HEAD_BYTES_MAX;
 use cloakroom_base::quota::ClientConnection;
-
-/// A connection, which serves one request at a time. Dropping it closes it.
-pub(crate) struct OutboundConnection {
-    pub(crate) sender: SendRequest<WasiBody>,
-    driver: ConnectionDriver,
-}
-
-/// The task that moves a connection's bytes. Dropping it aborts the task.
-struct ConnectionDriver(JoinHandle<hyper::Result<()>>);
-
-impl Drop for ConnectionDriver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Error returned when no connection could be opened.
 #[derive(Debug)]
@@ -57,41 +40,20 @@ impl From<Error> for OutboundConnectError {
     }
 }
 
-impl OutboundConnection {
-    /// Opens a connection.
-    pub(crate) async fn open(
-        pool: &GuestPool,
-        source: ClientConnection,
-        destination: &Destination,
-        permit: ConnectionPermit,
-        until: Instant,
-    ) -> Result<Self, OutboundConnectError> {
-        let opened = open(pool, source, destination, permit, until);
-        let late = |_| OutboundConnectError::Failed(Error::ConnectionTimeout);
-        tokio::time::timeout_at(until, opened).await.map_err(late)?
-    }
-
-    /// Returns whether the connection can take a request.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.sender.is_ready()
-    }
-
-    /// Waits until the connection can take another request.
-    ///
-    /// # Errors
-    /// Returns an error if it never can, with the reason if there is one.
-    pub(crate) async fn again(&mut self) -> Result<(), Option<Error>> {
-        if self.sender.ready().await.is_ok() {
-            return Ok(());
-        }
-        match (&mut self.driver.0).await {
-            Ok(Err(error)) => Err(Some(error.into())),
-            Ok(Ok(())) | Err(_) => Err(None),
-        }
-    }
+/// Opens a connection, until `until` at the latest.
+pub(crate) async fn open(
+    pool: &GuestPool,
+    source: ClientConnection,
+    destination: &Destination,
+    permit: ConnectionPermit,
+    until: Instant,
+) -> Result<OutboundConnection, OutboundConnectError> {
+    let opened = open_without_limit(pool, source, destination, permit, until);
+    let late = |_| OutboundConnectError::Failed(Error::ConnectionTimeout);
+    tokio::time::timeout_at(until, opened).await.map_err(late)?
 }
 
-async fn open(
+async fn open_without_limit(
     pool: &GuestPool,
     source: ClientConnection,
     destination: &Destination,
@@ -125,10 +87,7 @@ async fn open(
         .handshake(TokioIo::new(socket))
         .await
         .map_err(Error::from)?;
-    Ok(OutboundConnection {
-        sender,
-        driver: ConnectionDriver(tokio::spawn(connection)),
-    })
+    Ok(OutboundConnection::new(sender, connection))
 }
 
 /// Tries one address after the other. Each gets an equal share of the remaining time, so that an address that does not
@@ -176,27 +135,6 @@ fn server_name(host: &NormalizedHost) -> Result<ServerName<'static>, Error> {
             name.map_err(|_| Error::HttpRequestUriInvalid)
         }
     }
-}
-
-/// Returns a TLS configuration that trusts the root certificates of browsers.
-pub(crate) fn tls_config() -> ClientConfig {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let roots = || {
-        Arc::new(RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.into(),
-        })
-    };
-    tls_config_of(Arc::clone(ROOTS.get_or_init(roots)))
-}
-
-pub(crate) fn tls_config_of(roots: Arc<RootCertStore>) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let versions = versions.expect("the provider has what the default versions need");
-    let mut config = versions.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
 }
 
 /// The bytes of a connection. Its permit is released when the descriptor is closed, however that happens.

@@ -20,7 +20,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::connect::{OutboundConnectError, OutboundConnection};
+use super::connect::{self, OutboundConnectError};
+use super::connection::OutboundConnection;
 use super::grant::Destination;
 use super::pool::{Acquired, GuestPool, PoolFull};
 use crate::engine::memory_tally::{MemoryCharge, MemoryRefused, MemoryTally};
@@ -83,8 +84,7 @@ pub(crate) async fn exchange(
         let (mut connection, is_new) = match way.map_err(|PoolFull| ExchangeError::Full)? {
             Acquired::Kept(connection) => (connection, false),
             Acquired::Open(permit) => {
-                let opened =
-                    OutboundConnection::open(&pool, source, &destination, permit, until).await;
+                let opened = connect::open(&pool, source, &destination, permit, until).await;
                 (opened.map_err(ExchangeError::Connect)?, true)
             }
         };

@@ -21,9 +21,10 @@ use rustls::ClientConfig;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::{OutboundConnection, tls_config};
+use super::connection::OutboundConnection;
 use super::grant::Destination;
 use super::resolve::{LookupLimits, Resolve, SystemResolver};
+use super::tls::tls_config;
 use crate::engine::fair_queue::{FairQueue, NextWaiter, QueueSlot};
 use cloakroom_base::limits::{OUTBOUND_IDLE_MAX, OUTBOUND_WAITERS_MAX};
 use cloakroom_base::quota::ClientConnection;

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
 use super::{Done, OffloadJob, OffloadTerms};
+use crate::interfaces::log::GuestLog;
 use crate::run::background::{BackgroundTask, thread_cpu_time};
-use crate::run::log::GuestLog;
 use cloakroom_base::limits::LANE_THRESHOLD;
 
 /// A run may compute on the serving threads again for its waiting time divided by this. Only waits for something outside count.

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::yield_now;
 
 use super::*;
+use crate::interfaces::log::LineAllowance;
 use crate::run::background::thread_cpu_time;
 use crate::run::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
-use crate::run::log::LineAllowance;
 use crate::settings::GuestLimits;
 use cloakroom_base::telemetry::metrics::GuestMetrics;
 

@@ -5,7 +5,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use super::super::connect::tls_config_of;
+use super::super::tls::tls_config_of;
 use super::*;
 
 /// Starts a server for `api.test` with a self-signed certificate, and creates a guest that trusts it.

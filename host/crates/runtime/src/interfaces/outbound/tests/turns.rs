@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::super::OutboundClient;
 use super::*;
-use crate::run::accounting::RequestAccounting;
+use crate::interfaces::accounting::RequestAccounting;
 use cloakroom_base::limits::{OUTBOUND_WAIT_MAX, OUTBOUND_WAITERS_MAX};
 use cloakroom_base::quota::PeerKey;
 

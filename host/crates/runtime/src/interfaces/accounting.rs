@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::interfaces::denials::{DenialCounters, GrantDenial};
+use super::denials::{DenialCounters, GrantDenial};
 use cloakroom_base::quota::ClientConnection;
 
 /// The accounting of one request. Clones share the same state.
