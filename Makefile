@@ -30,8 +30,8 @@ build: guests-rust ## build target/release/cloakroom and the guests in Rust: tar
 
 .PHONY: guests
 guests: guests-rust ## build the guests in all languages; needs Node.js and Python with venv
-	@guests/js/build.sh
-	@guests/python/build.sh
+	@guests/sdk/js/build.sh
+	@guests/sdk/python/build.sh
 
 .PHONY: guests-rust
 guests-rust: setup
@@ -55,8 +55,8 @@ test-unit: guests-rust ## run the unit tests of all crates; needs only Rust
 test-sdks: test-setup guests
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
 	guests/cargo.sh test --locked --release --package cloakroom-testing
-	cd guests/js && npm test --silent && npm run --silent check
-	guests/python/test.sh
+	cd guests/sdk/js && npm test --silent && npm run --silent check
+	guests/sdk/python/test.sh
 
 .PHONY: test-host
 test-host: test-setup guests

@@ -1,5 +1,5 @@
 //! The Python SDK on the real host: a Python handler's access to its session, its cookies and its answers. The guest is
-//! `guests/python/tests/component`, with all of `guests/python/examples`.
+//! `guests/sdk/python/tests/component`, with all of `guests/sdk/python/examples`.
 
 use std::sync::Once;
 

@@ -1,4 +1,4 @@
-//! The Rust SDK: the behavior of its examples (`guests/rust/examples`) for a visitor.
+//! The Rust SDK: the behavior of its examples (`guests/sdk/rust/examples`) for a visitor.
 
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};

@@ -1,7 +1,7 @@
 //! `cloakroom new`: projects created from the binary alone. Tests that build them and run their own tests need each language's tools and
 //! are not here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -117,7 +117,7 @@ fn what_a_project_gets_is_what_the_repository_has() {
         let vendor = files(&home.path().join("shop/vendor/cloakroom"));
         assert!(vendor.contains_key(Path::new("wit/session.wit")), "{word}");
         for (path, content) in &vendor {
-            let original = std::fs::read(root.join(path));
+            let original = std::fs::read(root.join(in_repository(path)));
             let original = original.unwrap_or_else(|error| panic!("{word}: {path:?}: {error}"));
             assert!(&original == content, "{word}: {path:?} differs");
         }
@@ -128,11 +128,12 @@ fn what_a_project_gets_is_what_the_repository_has() {
             );
         }
         let needed = match word {
-            "rust" => vec!["guests/rust", "guests/rust-testing"],
-            "python" => vec!["guests/python"],
-            _ => vec!["guests/js"],
+            "rust" => vec!["guests/sdk/rust", "guests/sdk/rust-testing"],
+            "python" => vec!["guests/sdk/python"],
+            _ => vec!["guests/sdk/js"],
         };
         // All of the SDK's files in git, except its own tests and the templates.
+        let in_vendor: BTreeSet<_> = vendor.keys().map(|path| in_repository(path)).collect();
         for path in git_files(&root, &needed) {
             let below = needed
                 .iter()
@@ -145,11 +146,19 @@ fn what_a_project_gets_is_what_the_repository_has() {
                 "test" | "tests" | "examples" | "template" | "template-ts"
             ) {
                 assert!(
-                    vendor.contains_key(Path::new(&path)),
+                    in_vendor.contains(Path::new(&path)),
                     "{word}: {path} is missing"
                 );
             }
         }
+    }
+}
+
+/// Returns the path in the repository of a file in `vendor/cloakroom`. A project has the SDKs one folder higher.
+fn in_repository(path: &Path) -> PathBuf {
+    match path.strip_prefix("guests") {
+        Ok(below) if below.components().count() > 1 => Path::new("guests/sdk").join(below),
+        Ok(_) | Err(_) => path.to_owned(),
     }
 }
 

@@ -8,7 +8,8 @@
 //!   repeated until its output contains the lines of the output block after it.
 //! - `text,output`: the output of the block before it, line by line and in order; `…` matches anything.
 //! - `js,file=src/app.js` (any language): a file, written to this path in the current folder.
-//! - `js,from=guests/js/examples/x.js` (any language): a part of a file of the repository, which has its own tests that build and run it.
+//! - `js,from=guests/sdk/js/examples/x.js` (any language): a part of a file of the repository, which has its own tests that build and run
+//!   it.
 //!
 //! A block without any of these attributes is an error, because no test would fail when it is no longer true. `127.0.0.1:3000` is replaced
 //! by an address with a free port.

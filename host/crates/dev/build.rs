@@ -9,10 +9,10 @@ use std::{env, fs, io};
 /// The files and folders that a project may need, relative to the repository's root.
 const ROOTS: [&str; 6] = [
     "wit",
-    "guests/rust",
-    "guests/rust-testing",
-    "guests/js",
-    "guests/python",
+    "guests/sdk/rust",
+    "guests/sdk/rust-testing",
+    "guests/sdk/js",
+    "guests/sdk/python",
     "guests/setup-target.sh",
 ];
 /// Build and test artifacts, which are skipped at any depth.
@@ -32,7 +32,7 @@ const LEFT_BEHIND: [&str; 13] = [
     ".DS_Store",
 ];
 /// A folder of sources whose name is in [`LEFT_BEHIND`].
-const SOURCES: &str = "guests/js/build";
+const SOURCES: &str = "guests/sdk/js/build";
 /// The folders of an SDK that only its developers need. The tests of a template are kept, because they are an example.
 const FOR_WHO_WORKS_ON_IT: [&str; 3] = ["test", "tests", "examples"];
 

@@ -62,7 +62,7 @@ pub struct CommentCount<'a> {
 /// Counts the comments of all source files, except those of other projects.
 #[must_use]
 pub fn comment_counts(tree: &Tree) -> Vec<CommentCount<'_>> {
-    let foreign = ["wit/deps/", "guests/thirdparty/"];
+    let foreign = ["wit/deps/", "guests/fixtures/thirdparty/"];
     let is_ours = |file: &&TextFile| !foreign.iter().any(|folder| file.path.starts_with(folder));
     let counts = tree.files.iter().filter(is_ours).filter_map(|file| {
         let marker = comment_marker(file)?;

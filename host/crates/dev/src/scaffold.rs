@@ -16,8 +16,10 @@ pub use name::{BadProjectName, ProjectName};
 
 /// The project name used in the template files.
 const NAME_IN_TEMPLATES: &str = "hello";
-/// The directory of a project that holds the SDK and the interfaces, with the same layout as our repository.
+/// The directory of a project that holds the SDK and the interfaces. See [`path_in_vendor`].
 const VENDOR: &str = "vendor/cloakroom";
+/// The directory of our repository that holds the SDKs.
+const SDKS: &str = "guests/sdk";
 
 /// The programming language of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +51,10 @@ impl Language {
     /// Returns the directory of the template in our repository.
     pub fn template(self) -> &'static str {
         match self {
-            Self::Rust => "guests/rust/template",
-            Self::JavaScript => "guests/js/template",
-            Self::TypeScript => "guests/js/template-ts",
-            Self::Python => "guests/python/template",
+            Self::Rust => "guests/sdk/rust/template",
+            Self::JavaScript => "guests/sdk/js/template",
+            Self::TypeScript => "guests/sdk/js/template-ts",
+            Self::Python => "guests/sdk/python/template",
         }
     }
 
@@ -61,12 +63,12 @@ impl Language {
         match self {
             Self::Rust => &[
                 "wit",
-                "guests/rust",
-                "guests/rust-testing",
+                "guests/sdk/rust",
+                "guests/sdk/rust-testing",
                 "guests/setup-target.sh",
             ],
-            Self::JavaScript | Self::TypeScript => &["wit", "guests/js"],
-            Self::Python => &["wit", "guests/python"],
+            Self::JavaScript | Self::TypeScript => &["wit", "guests/sdk/js"],
+            Self::Python => &["wit", "guests/sdk/python"],
         }
     }
 }
@@ -160,7 +162,7 @@ impl NewProject {
                 && !Language::ALL.into_iter().any(is_template)
             {
                 files.push(place::ProjectFile {
-                    path: format!("{VENDOR}/{path}"),
+                    path: path_in_vendor(path),
                     content: content.to_vec(),
                 });
             }
@@ -187,6 +189,15 @@ impl NewProject {
     }
 }
 
+/// Returns the path in a project of a file of an SDK or an interface. It is the path in our repository, except that a project has
+/// the SDKs in `guests` itself. An SDK refers to the interfaces as `../../wit`: our repository has the link `guests/wit` for that.
+fn path_in_vendor(path: &str) -> String {
+    match below(path, SDKS) {
+        Some(path) => format!("{VENDOR}/guests/{path}"),
+        None => format!("{VENDOR}/{path}"),
+    }
+}
+
 /// Returns the rest of a path below a directory.
 fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
     path.strip_prefix(folder)?.strip_prefix('/')
@@ -197,16 +208,19 @@ mod tests {
     use super::*;
 
     const CARRIED: [(&str, &[u8]); 9] = [
-        ("guests/js/package.json", b"{ \"name\": \"hello-sdk\" }"),
-        ("guests/js/template-ts/src/app.ts", b"// typed"),
+        ("guests/sdk/js/package.json", b"{ \"name\": \"hello-sdk\" }"),
+        ("guests/sdk/js/template-ts/src/app.ts", b"// typed"),
         (
-            "guests/js/template/cloakroom.toml",
+            "guests/sdk/js/template/cloakroom.toml",
             b"[guest.hello]\ncomponent = \"build/hello.wasm\"\n",
         ),
-        ("guests/js/template/gitignore", b"build/\n"),
-        ("guests/js/template/logo.png", b"\x89PNG hello"),
-        ("guests/js/template/src/hello.js", b"// othello says hello"),
-        ("guests/rust/Cargo.toml", b""),
+        ("guests/sdk/js/template/gitignore", b"build/\n"),
+        ("guests/sdk/js/template/logo.png", b"\x89PNG hello"),
+        (
+            "guests/sdk/js/template/src/hello.js",
+            b"// othello says hello",
+        ),
+        ("guests/sdk/rust/Cargo.toml", b""),
         ("guests/setup-target.sh", b"#!/bin/sh\n"),
         ("wit/session.wit", b"package cloakroom:http;"),
     ];

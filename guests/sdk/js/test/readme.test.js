@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 test('every snippet of the README is a part of an example or of a template', async () => {
   const readme = await readFile(join(root, 'README.md'), 'utf8');
-  const folders = ['examples', 'template/src', 'template/test', 'template-ts/src', '../counter-js/src'];
+  const folders = ['examples', 'template/src', 'template/test', 'template-ts/src', '../../examples/counter-js/src'];
   const texts = [];
   for (const folder of folders) {
     const names = (await readdir(join(root, folder))).filter((name) => /\.(js|ts)$/.test(name));

@@ -4,7 +4,7 @@
 set -eu
 
 python=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-repository=$(dirname -- "$(dirname -- "$python")")
+repository=$(dirname -- "$(dirname -- "$(dirname -- "$python")")")
 tools=$repository/target/python
 export PYTHONDONTWRITEBYTECODE=1
 
@@ -22,5 +22,5 @@ check() { # check FILE...
         --no-error-summary "$@"
 }
 check cloakroom tests examples
-check "$repository/guests/counter-python/app.py"
+check "$repository/guests/examples/counter-python/app.py"
 check template

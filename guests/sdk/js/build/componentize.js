@@ -47,7 +47,9 @@ export function afterNotes(code) {
 /** Puts the WIT files of the repository and our own worlds into one folder, as one package. */
 async function layWit(folder) {
   const wit = join(folder, 'wit');
-  await cp(REPOSITORY_WIT, wit, { recursive: true, filter: (path) => !path.startsWith(join(REPOSITORY_WIT, 'deps')) });
+  // The folder of the SDK's own repository is a link, so it is dereferenced.
+  const isWanted = (path) => !path.startsWith(join(REPOSITORY_WIT, 'deps'));
+  await cp(REPOSITORY_WIT, wit, { recursive: true, dereference: true, filter: isWanted });
   await symlink(join(REPOSITORY_WIT, 'deps'), join(wit, 'deps'));
   await cp(OWN_WORLDS, join(wit, 'javascript.wit'));
   return wit;

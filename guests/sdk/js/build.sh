@@ -4,11 +4,11 @@
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-repository=$(dirname -- "$(dirname -- "$here")")
+repository=$(dirname -- "$(dirname -- "$(dirname -- "$here")")")
 components=$repository/target/guests
 
 fail() {
-    echo "guests/js/build.sh: $1" >&2
+    echo "guests/sdk/js/build.sh: $1" >&2
     exit 1
 }
 
@@ -21,7 +21,7 @@ install() { # install FOLDER WHAT
     # npm writes this file last, so an interrupted installation is repeated.
     last=$1/node_modules/.package-lock.json
     if [ ! -e "$last" ] || [ "$1/package-lock.json" -nt "$last" ]; then
-        echo "guests/js/build.sh: installing $2"
+        echo "guests/sdk/js/build.sh: installing $2"
         (cd "$1" && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in $1: is the npm registry reachable?"
         touch "$last"
     fi
@@ -35,14 +35,14 @@ cd "$here/examples"
 build() { # build NAME ENTRY ENGINE
     component=$components/$1.wasm
     if [ -e "$component" ]; then
-        newer=$(find ../src ../build ../wit ../../../wit ../package-lock.json "$2" -newer "$component" -type f | head -n 1)
+        newer=$(find ../src ../build ../wit ../../../../wit ../package-lock.json "$2" -newer "$component" -type f | head -n 1)
         [ -n "$newer" ] || return 0
     fi
     node ../build/cli.js "$2" --output "$component" --engine "$3" || fail "$2 was not built"
 }
 
-build counter-js ../../counter-js/src/app.js quickjs
-build counter-js-starlingmonkey ../../counter-js/src/app.js starlingmonkey
+build counter-js ../../../examples/counter-js/src/app.js quickjs
+build counter-js-starlingmonkey ../../../examples/counter-js/src/app.js starlingmonkey
 for example in session cookies forms api stream hono fetch; do
     build "js-$example" "$example.js" quickjs
 done

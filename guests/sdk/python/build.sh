@@ -4,7 +4,7 @@
 set -eu
 
 python=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-guests=$(dirname -- "$python")
+guests=$(dirname -- "$(dirname -- "$python")")
 repository=$(dirname -- "$guests")
 components=$repository/target/guests
 tools=$repository/target/python
@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$python"
 
 main() {
     mkdir -p "$components"
-    build counter-python "$guests/counter-python/app.py"
+    build counter-python "$guests/examples/counter-python/app.py"
     build python-examples "$python/tests/component/app.py" "$python/examples"
 }
 

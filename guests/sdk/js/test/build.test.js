@@ -86,7 +86,7 @@ function standInFor(names) {
 test('a fetch handler is bundled without Express, and an Express app without the classes of the web', async () => {
   const { code: hono } = await bundle(own('examples/fetch.js'), 'quickjs');
   assert.doesNotMatch(hono, /node_modules\/express\//);
-  const { code: express } = await bundle(own('../counter-js/src/app.js'), 'quickjs');
+  const { code: express } = await bundle(own('../../examples/counter-js/src/app.js'), 'quickjs');
   assert.doesNotMatch(express, /node_modules\/(web-streams-polyfill|core-js-pure)\//);
 });
 

@@ -5,7 +5,7 @@
 set -eu
 
 python=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-tools=$(dirname -- "$(dirname -- "$python")")/target/python
+tools=$(dirname -- "$(dirname -- "$(dirname -- "$python")")")/target/python
 
 main() { # main REQUIREMENTS
     mark=$tools/$1.installed
@@ -13,11 +13,11 @@ main() { # main REQUIREMENTS
         return
     fi
     check_python
-    echo "guests/python/setup.sh: installing the tools of $1"
+    echo "guests/sdk/python/setup.sh: installing the tools of $1"
     mkdir -p "$tools"
     [ -x "$tools/venv/bin/pip" ] || python3 -m venv --clear "$tools/venv" || fail "python3 could not make a virtual environment"
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check -r "$python/$1" ||
-        fail "pip could not install guests/python/$1: is the package index reachable?"
+        fail "pip could not install guests/sdk/python/$1: is the package index reachable?"
     touch "$mark"
 }
 
@@ -36,14 +36,14 @@ install() { # install PACKAGE...
             fail "python3 or its venv is missing: run 'apt-get install $*' as root, then run again"
         sudo="sudo -n"
     fi
-    echo "guests/python/setup.sh: installing $*"
+    echo "guests/sdk/python/setup.sh: installing $*"
     $sudo apt-get -q update >/dev/null || fail "apt-get update failed: is the package mirror reachable?"
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >/dev/null ||
         fail "apt-get could not install $*: install it by hand, then run again"
 }
 
 fail() {
-    echo "guests/python/setup.sh: $1" >&2
+    echo "guests/sdk/python/setup.sh: $1" >&2
     exit 1
 }
 
