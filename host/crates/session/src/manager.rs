@@ -111,6 +111,11 @@ impl SessionManager {
         self.keys.store(keys);
     }
 
+    /// Returns the clock of the sessions and their cookies.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Returns the manager's counters.
     pub fn counters(&self) -> &SessionCounters {
         &self.counters

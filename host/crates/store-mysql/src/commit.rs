@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::connection::Statement;
 use super::error::{StatementError, StatementErrorClass};
 use super::execute::{RetryRule, execute};
-use super::rows::{expires_value, filled_up};
+use super::rows::{expires_value, filled_up, hex, id_hex_value, id_value};
 use super::schema::TableColumns;
 use super::servers::ServerList;
 use super::sql::TableStatements;
@@ -211,27 +211,12 @@ pub(crate) fn verdict_of(fault: &StatementError) -> CommitVerdict {
     }
 }
 
-pub(crate) fn id_value(id: &SessionId) -> Value {
-    Value::from(id.as_str())
-}
-
-pub(crate) fn id_hex_value(id: &SessionId) -> Value {
-    Value::from(hex(id.as_str().as_bytes()))
-}
-
 fn data_hash(base: &RowVersion) -> String {
     hex(&Sha256::digest(&base.data))
 }
 
 fn token_value(tokens: &TokenHistory) -> Value {
     Value::from(hex(tokens.as_column()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-    digits.collect()
 }
 
 #[cfg(test)]
@@ -271,11 +256,5 @@ mod tests {
                 "{class:?}"
             );
         }
-    }
-
-    #[test]
-    fn hexadecimal_is_as_the_server_writes_it() {
-        assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000FA5FF");
-        assert_eq!(hex(&[]), "");
     }
 }

@@ -27,7 +27,6 @@ use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::options::{MysqlOptions, ServerAddress};
 use super::pool_size::PoolSize;
 use super::server::ServerDescription;
-use super::servers::jitter;
 use super::setup::LearnedFacts;
 use open::ConnectionAttempt;
 use permit::{PoolPermit, PoolSlot};
@@ -337,4 +336,11 @@ impl Drop for ProbeGuard<'_> {
             server.lock().circuit.abandon_probe();
         }
     }
+}
+
+/// Returns a random number in 0..1.
+pub(crate) fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
+    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

@@ -1,4 +1,4 @@
-//! Reads rows, touches them and deletes expired ones.
+//! Reads rows, touches them and deletes expired ones. Also makes the values by which a statement names a row.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -6,7 +6,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use mysql_async::{Row, Value};
 
-use super::commit::{id_hex_value, id_value};
 use super::connection::Statement;
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::execute::{RetryRule, execute, execute_over};
@@ -199,6 +198,22 @@ pub(crate) fn expires_value(at_s: i64) -> Value {
     Value::Int(at_s.clamp(0, i64::from(u32::MAX)))
 }
 
+pub(crate) fn id_value(id: &SessionId) -> Value {
+    Value::from(id.as_str())
+}
+
+pub(crate) fn id_hex_value(id: &SessionId) -> Value {
+    Value::from(hex(id.as_str().as_bytes()))
+}
+
+/// Returns bytes in upper-case hexadecimal, as the server writes them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
+    digits.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,5 +230,11 @@ mod tests {
         let values = filled_up(vec![Value::Int(1), Value::Int(2)], 4);
         assert_eq!(values, [1, 2, 2, 2].map(Value::Int));
         assert!(filled_up(Vec::new(), 4).is_empty());
+    }
+
+    #[test]
+    fn hexadecimal_is_as_the_server_writes_it() {
+        assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000FA5FF");
+        assert_eq!(hex(&[]), "");
     }
 }

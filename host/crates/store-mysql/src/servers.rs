@@ -322,10 +322,3 @@ fn failure_of(fault: &StatementError) -> ServerFailure {
         _ => ServerFailure::Failed,
     }
 }
-
-/// Returns a random number in 0..1.
-pub(crate) fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
-}
