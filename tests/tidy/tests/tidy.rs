@@ -260,7 +260,7 @@ fn a_crate_is_named_only_where_it_is_at_home() {
                 let rest = module.file.strip_prefix(*home);
                 rest.is_some_and(|rest| rest.starts_with(['/', '.']))
             };
-            if !homes.iter().any(|home| below(&home)) {
+            if !homes.iter().any(below) {
                 faults.push(format!("{}:{}: {name}", module.file, path.line));
             }
         }
