@@ -25,15 +25,15 @@ const RETURN_IS_SOON: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct ServerChoice {
     current: usize,
-    /// Number of changes of `current`. The result of a walk that began before a change must not cause another change.
-    turn: u64,
+    /// Number of changes of `current`. The result of a search that began before a change must not cause another change.
+    switches: u64,
     /// A member of the cluster in use, once one has been used. From then on every server must belong to this cluster.
     cluster: Option<ServerDescription>,
     /// Without a cluster: the servers that were left after a failure, or passed over because of one.
     barred: Vec<bool>,
-    /// Whether the next walk asks the other servers first, because the rows of the server in use seem to be locked.
+    /// Whether the next search asks the other servers first, because the rows of the server in use seem to be locked.
     is_locked: bool,
-    returns: FailbackTimer,
+    failback: FailbackTimer,
 }
 
 /// Why a server was not used.
@@ -43,17 +43,17 @@ pub(crate) enum ServerFailure {
     Unfit,
     /// The server gives no connection: it has too many, or no time was left to wait for one.
     Full,
-    /// Any other failure: no answer, a broken link, locked rows or a wrong password.
+    /// Any other failure: no answer, a broken connection, locked rows or a wrong password.
     Failed,
 }
 
-/// One request's walk through the servers.
+/// One request's search for a server that serves.
 #[derive(Debug)]
-pub(crate) struct ServerWalk {
-    turn: u64,
+pub(crate) struct ServerSearch {
+    switches: u64,
     order: Vec<usize>,
     tried: Vec<(usize, ServerFailure)>,
-    is_from_locked: bool,
+    avoids_locked: bool,
 }
 
 /// The consequence of a server that serves.
@@ -63,11 +63,11 @@ pub(crate) enum ServingOutcome {
     Serves,
     /// This server is in use from now on.
     Adopted,
-    /// This server helps out, and the server in use stays.
-    HelpsOut,
+    /// This server is the fallback of the full server in use, which stays in use.
+    Fallback,
     /// The server must not be used: it lacks, or may lack, commits that the cluster has acknowledged.
     Foreign,
-    /// Another server has been in use since the walk began: the walk must start again.
+    /// Another server has been in use since the search began: the search must start again.
     Moved,
 }
 
@@ -86,16 +86,16 @@ struct FailbackCandidate {
     healthy_since: Instant,
 }
 
-impl ServerWalk {
+impl ServerSearch {
     /// Returns the servers in the order in which they are asked.
     pub(crate) fn order(&self) -> Vec<usize> {
         self.order.clone()
     }
 
-    /// Returns whether the walk began because the rows of the server in use seem to be locked. That server is then
+    /// Returns whether the search began because the rows of the server in use seem to be locked. That server is then
     /// asked last.
-    pub(crate) fn is_from_locked(&self) -> bool {
-        self.is_from_locked
+    pub(crate) fn avoids_locked(&self) -> bool {
+        self.avoids_locked
     }
 
     /// Records that a server was tried and did not serve.
@@ -109,11 +109,11 @@ impl ServerChoice {
     pub(crate) fn new(servers: usize) -> Self {
         Self {
             current: 0,
-            turn: 0,
+            switches: 0,
             cluster: None,
             barred: vec![false; servers],
             is_locked: false,
-            returns: FailbackTimer {
+            failback: FailbackTimer {
                 candidate: None,
                 needed: RETURN_AFTER_MIN,
                 returned_at: None,
@@ -135,24 +135,24 @@ impl ServerChoice {
         self.cluster.as_ref()
     }
 
-    /// Starts a request's walk: first the server in use, then the other permitted servers in list order. All hosts that
+    /// Starts a request's search: first the server in use, then the other permitted servers in list order. All hosts that
     /// leave a server thereby move to the same one.
-    pub(crate) fn walk(&mut self) -> ServerWalk {
+    pub(crate) fn search(&mut self) -> ServerSearch {
         let others = (0..self.barred.len()).filter(|i| *i != self.current && !self.barred[*i]);
         let mut order: Vec<_> = std::iter::once(self.current).chain(others).collect();
-        // One such walk is enough. If no other server takes over, the locked server stays in use, because it can at
+        // One such search is enough. If no other server takes over, the locked server stays in use, because it can at
         // least serve reads.
-        let is_from_locked = std::mem::take(&mut self.is_locked) && order.len() > 1;
+        let avoids_locked = std::mem::take(&mut self.is_locked) && order.len() > 1;
         let mut tried = Vec::new();
-        if is_from_locked {
+        if avoids_locked {
             order.rotate_left(1);
             tried.push((self.current, ServerFailure::Failed));
         }
-        ServerWalk {
-            turn: self.turn,
+        ServerSearch {
+            switches: self.switches,
             order,
             tried,
-            is_from_locked,
+            avoids_locked,
         }
     }
 
@@ -172,12 +172,12 @@ impl ServerChoice {
 
     /// Records that a server serves after others were tried without success.
     ///
-    /// A server that is only full stays in use; the next server helps out.
+    /// A server that is only full stays in use; the next server is its fallback.
     pub(crate) fn found(
         &mut self,
         index: usize,
         server: &ServerDescription,
-        walk: &ServerWalk,
+        search: &ServerSearch,
         now: Instant,
     ) -> ServingOutcome {
         if self.is_foreign(index, server) {
@@ -187,8 +187,11 @@ impl ServerChoice {
             self.learn(server);
             return ServingOutcome::Serves;
         }
-        let left = walk.tried.iter().find(|(index, _)| *index == self.current);
-        let Some((_, failure)) = left.filter(|_| walk.turn == self.turn) else {
+        let left = search
+            .tried
+            .iter()
+            .find(|(index, _)| *index == self.current);
+        let Some((_, failure)) = left.filter(|_| search.switches == self.switches) else {
             // Every member of the cluster has all commits that the server in use has acknowledged.
             return match self.cluster.is_some() {
                 true => ServingOutcome::Serves,
@@ -196,18 +199,18 @@ impl ServerChoice {
             };
         };
         if *failure == ServerFailure::Full {
-            // The helping server must have all commits that the full server acknowledged. The list names one cluster.
+            // The fallback must have all commits that the full server acknowledged. The list names one cluster.
             if !server.is_clustered() {
                 return ServingOutcome::Foreign;
             }
             self.learn(server);
-            return ServingOutcome::HelpsOut;
+            return ServingOutcome::Fallback;
         }
         self.learn(server);
-        for (index, failure) in &walk.tried {
+        for (index, failure) in &search.tried {
             self.barred[*index] |= *failure == ServerFailure::Failed && self.cluster.is_none();
         }
-        self.returns.left(now);
+        self.failback.left(now);
         self.uses(index);
         ServingOutcome::Adopted
     }
@@ -228,7 +231,7 @@ impl ServerChoice {
 
     fn uses(&mut self, index: usize) {
         self.current = index;
-        self.turn += 1;
+        self.switches += 1;
         self.is_locked = false;
     }
 
@@ -239,8 +242,8 @@ impl ServerChoice {
 
     /// Records the check of an earlier server and returns true if that server is in use from now on. `is_healthy` means
     /// that the server reports itself as a healthy member of the cluster in use.
-    pub(crate) fn looked_at(&mut self, index: usize, is_healthy: bool, now: Instant) -> bool {
-        if index >= self.current || !self.returns.is_due(index, is_healthy, now) {
+    pub(crate) fn record_check(&mut self, index: usize, is_healthy: bool, now: Instant) -> bool {
+        if index >= self.current || !self.failback.is_due(index, is_healthy, now) {
             return false;
         }
         self.uses(index);
@@ -252,7 +255,7 @@ impl ServerChoice {
     pub(crate) fn prefer_first(&mut self, first: &ServerDescription) {
         self.uses(0);
         self.barred.fill(false);
-        self.returns.candidate = None;
+        self.failback.candidate = None;
         self.cluster = None;
         self.learn(first);
     }

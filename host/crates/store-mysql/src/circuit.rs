@@ -1,12 +1,12 @@
-//! A circuit breaker. It remembers that a host failed, so that requests fail at once and do not each wait for the host.
+//! A circuit breaker. It remembers that a server failed, so that requests fail at once and do not each wait for the server.
 //! From time to time it lets one request through as a probe. Knows no driver, and no clock other than the `Instant`s
 //! that are passed in.
 //!
-//! A host that gives connections again is on trial: requests pass, and the circuit closes after statements have been
-//! answered for a while without a failure. Without the trial, a host that accepts connections but refuses statements
+//! A server that gives connections again is on trial: requests pass, and the circuit closes after statements have been
+//! answered for a while without a failure. Without the trial, a server that accepts connections but refuses statements
 //! would be reported as a new failure ten times a second.
 //!
-//! A host that let statements time out is tried with one statement at a time. The server continues to run statements
+//! A server that let statements time out is tried with one statement at a time. The server continues to run statements
 //! that were given up, so more of them would fill it with work that no request waits for.
 //!
 //! The rule of one statement at a time came from a group that had lost a member: it held 300 statements that no request waited
@@ -18,13 +18,13 @@ use super::error::{StatementError, StatementErrorClass, StatementProgress};
 
 /// The wait after the first failure. It doubles with each further failure.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait. For this long after a host has returned, the first request may still be refused.
+/// The longest wait. For this long after a server has returned, the first request may still be refused.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// How long a host must serve before its next failure counts as a first failure.
+/// How long a server must serve before its next failure counts as a first failure.
 const TRIAL: Duration = Duration::from_secs(5);
 
-/// One host's circuit. It is closed (requests pass), open (requests are refused), half open (one probe is in progress)
+/// One server's circuit. It is closed (requests pass), open (requests are refused), half open (one probe is in progress)
 /// or on trial (requests pass).
 #[derive(Default)]
 pub(crate) struct CircuitBreaker {
@@ -33,7 +33,7 @@ pub(crate) struct CircuitBreaker {
 
 struct CircuitTrouble {
     failures: u32,
-    stage: CircuitState,
+    state: CircuitState,
     last: StatementError,
 }
 
@@ -42,7 +42,7 @@ enum CircuitState {
     Trial { since: Instant },
 }
 
-/// Whether a request may try the host.
+/// Whether a request may try the server.
 pub(crate) enum CircuitDecision {
     /// The request may try.
     Pass,
@@ -55,10 +55,10 @@ pub(crate) enum CircuitDecision {
 
 impl CircuitBreaker {
     pub(crate) fn admit(&mut self, now: Instant) -> CircuitDecision {
-        let Some(CircuitTrouble { stage, last, .. }) = &mut self.trouble else {
+        let Some(CircuitTrouble { state, last, .. }) = &mut self.trouble else {
             return CircuitDecision::Pass;
         };
-        match stage {
+        match state {
             CircuitState::Trial { .. } => CircuitDecision::Pass,
             CircuitState::Open {
                 retry_at,
@@ -73,8 +73,8 @@ impl CircuitBreaker {
 
     /// Returns the fault with which a request would be refused now. Does not start a probe.
     pub(crate) fn refusal(&self, now: Instant) -> Option<StatementError> {
-        let CircuitTrouble { stage, last, .. } = self.trouble.as_ref()?;
-        let is_refused = match stage {
+        let CircuitTrouble { state, last, .. } = self.trouble.as_ref()?;
+        let is_refused = match state {
             CircuitState::Trial { .. } => false,
             CircuitState::Open {
                 retry_at,
@@ -90,7 +90,7 @@ impl CircuitBreaker {
         let back_off = BACK_OFF_MAX.min(BACK_OFF_MIN * 2_u32.pow(failures.min(8)));
         self.trouble = Some(CircuitTrouble {
             failures: failures.saturating_add(1),
-            stage: CircuitState::Open {
+            state: CircuitState::Open {
                 retry_at: now + back_off.mul_f64(0.75 + jitter / 4.0),
                 is_probed: false,
             },
@@ -99,22 +99,22 @@ impl CircuitBreaker {
         failures == 0
     }
 
-    /// Records that the host gave a connection. If the circuit was open, the trial begins, unless the fault was an
+    /// Records that the server gave a connection. If the circuit was open, the trial begins, unless the fault was an
     /// unanswered statement.
     pub(crate) fn connected(&mut self, now: Instant) {
-        if let Some(CircuitTrouble { stage, last, .. }) = &mut self.trouble
-            && matches!(stage, CircuitState::Open { .. })
+        if let Some(CircuitTrouble { state, last, .. }) = &mut self.trouble
+            && matches!(state, CircuitState::Open { .. })
             && !is_unanswered_statement(last)
         {
-            *stage = CircuitState::Trial { since: now };
+            *state = CircuitState::Trial { since: now };
         }
     }
 
     /// Returns whether a probe is in progress.
     pub(crate) fn is_probed(&self) -> bool {
-        let stage = self.trouble.as_ref().map(|trouble| &trouble.stage);
+        let state = self.trouble.as_ref().map(|trouble| &trouble.state);
         matches!(
-            stage,
+            state,
             Some(CircuitState::Open {
                 is_probed: true,
                 ..
@@ -122,15 +122,15 @@ impl CircuitBreaker {
         )
     }
 
-    /// Records that the host answered a statement. Returns true if that ends the trial.
+    /// Records that the server answered a statement. Returns true if that ends the trial.
     pub(crate) fn answered(&mut self, now: Instant) -> bool {
-        if let Some(CircuitTrouble { stage, .. }) = &mut self.trouble
-            && matches!(stage, CircuitState::Open { .. })
+        if let Some(CircuitTrouble { state, .. }) = &mut self.trouble
+            && matches!(state, CircuitState::Open { .. })
         {
-            *stage = CircuitState::Trial { since: now };
+            *state = CircuitState::Trial { since: now };
         }
         let is_over = self.trouble.as_ref().is_some_and(|trouble| {
-            matches!(trouble.stage, CircuitState::Trial { since } if now.saturating_duration_since(since) >= TRIAL)
+            matches!(trouble.state, CircuitState::Trial { since } if now.saturating_duration_since(since) >= TRIAL)
         });
         if is_over {
             self.trouble = None;
@@ -141,7 +141,7 @@ impl CircuitBreaker {
     /// Records that the probe ended without a result: the next request may probe.
     pub(crate) fn abandon_probe(&mut self) {
         if let Some(CircuitTrouble {
-            stage: CircuitState::Open { is_probed, .. },
+            state: CircuitState::Open { is_probed, .. },
             ..
         }) = &mut self.trouble
         {
@@ -160,7 +160,7 @@ mod tests {
 
     fn fault() -> StatementError {
         StatementError::new(
-            StatementErrorClass::LinkLost,
+            StatementErrorClass::ConnectionLost,
             StatementProgress::NotSent,
             "refused",
         )
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_host_that_gives_connections_and_refuses_statements_is_one_failure() {
         let (mut circuit, mut now) = (CircuitBreaker::default(), Instant::now());
-        let (mut told, mut tries) = (0, 0);
+        let (mut reported, mut tries) = (0, 0);
         let end = now + 4 * TRIAL;
         while now < end {
             now += Duration::from_millis(10);
@@ -204,11 +204,11 @@ mod tests {
                 CircuitDecision::Pass => {}
             }
             tries += 1;
-            // The host serves reads but refuses writes.
+            // The server serves reads but refuses writes.
             assert!(!circuit.answered(now));
-            told += u32::from(circuit.fail(now, fault(), 1.0));
+            reported += u32::from(circuit.fail(now, fault(), 1.0));
         }
-        assert_eq!(told, 1);
+        assert_eq!(reported, 1);
         assert!(
             tries < 30,
             "{tries}: it is left alone for a second each time"

@@ -16,7 +16,7 @@ use cloakroom_session::store::{Commit, CommitVerdict, RowChange, RowVersion};
 
 /// The context of the commits of one call.
 pub(crate) struct CommitContext<'a> {
-    pub(crate) hosts: &'a ServerList,
+    pub(crate) servers: &'a ServerList,
     pub(crate) sql: &'a TableStatements,
     pub(crate) columns: TableColumns,
     pub(crate) now_s: i64,
@@ -64,8 +64,8 @@ impl CommitContext<'_> {
                     values: vec![id_value(id), id_hex_value(id)],
                 };
                 // Ids are never reused, so deleting twice has the same effect as deleting once.
-                let deleted = execute(self.hosts, &statement, RetryRule::Always).await;
-                self.hosts.note_change(id, deleted.as_ref().map(|_| ()));
+                let deleted = execute(self.servers, &statement, RetryRule::Always).await;
+                self.servers.note_change(id, deleted.as_ref().map(|_| ()));
                 match deleted {
                     Ok(_) => CommitVerdict::Committed,
                     Err(fault) => verdict_of(&fault),
@@ -137,8 +137,8 @@ impl CommitContext<'_> {
         values: Vec<Value>,
     ) -> Result<u64, StatementError> {
         let statement = Statement { text, values };
-        let swapped = execute(self.hosts, &statement, RetryRule::IfNotApplied).await;
-        self.hosts.note_change(id, swapped.as_ref().map(|_| ()));
+        let swapped = execute(self.servers, &statement, RetryRule::IfNotApplied).await;
+        self.servers.note_change(id, swapped.as_ref().map(|_| ()));
         swapped.map(|answer| answer.affected_rows)
     }
 
@@ -154,7 +154,7 @@ impl CommitContext<'_> {
             text: &self.sql.find_base,
             values: self.base_values(id, base),
         };
-        match execute(self.hosts, &statement, RetryRule::Always).await {
+        match execute(self.servers, &statement, RetryRule::Always).await {
             Ok(answer) if answer.rows.is_empty() => CommitVerdict::Conflict,
             Ok(_) => CommitVerdict::Committed,
             // A read applies nothing, and the update had changed nothing.

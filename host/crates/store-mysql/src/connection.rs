@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::options::{CertificateCheck, MysqlOptions, MysqlTls, ServerAddress};
-use super::setup::{LearnedFacts, settle};
+use super::setup::{LearnedFacts, set_up};
 
 /// Number of prepared statements that each connection caches. Larger than the number of distinct statements.
 const STATEMENT_CACHE: usize = 64;
@@ -90,13 +90,13 @@ pub(crate) fn lock_wait(statement_timeout: Duration) -> Duration {
     Duration::from_secs(statement_timeout.as_secs().saturating_sub(1).max(1))
 }
 
-/// Returns the driver's options for one host (or the socket). New connections store the server's description in
+/// Returns the driver's options for one server (or the socket). New connections store the server's description in
 /// `learned`.
 ///
 /// The options hold the password, and their `Debug` prints it: never print them.
 pub(crate) fn driver_options(
     options: &MysqlOptions,
-    host: Option<&ServerAddress>,
+    address: Option<&ServerAddress>,
     learned: &Arc<LearnedFacts>,
 ) -> Opts {
     let pool = PoolOpts::default()
@@ -113,28 +113,28 @@ pub(crate) fn driver_options(
         .pool_opts(pool)
         .stmt_cache_size(STATEMENT_CACHE)
         .client_found_rows(true)
-        // Otherwise the driver replaces the configured link with the server's Unix socket.
+        // Otherwise the driver replaces the configured connection with the server's Unix socket.
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
-        .after_connect(move |connection| settle(connection, lock_wait_s, reads_only, &learned));
-    match host {
+        .after_connect(move |connection| set_up(connection, lock_wait_s, reads_only, &learned));
+    match address {
         None => {
             let socket = options.socket.as_deref().map(|s| s.to_string_lossy());
             builder.socket(socket).into()
         }
-        Some(host) => builder
-            .ip_or_hostname(host.name.clone())
-            .tcp_port(host.port)
-            .ssl_opts(tls_options(options, host))
+        Some(address) => builder
+            .ip_or_hostname(address.name.clone())
+            .tcp_port(address.port)
+            .ssl_opts(tls_options(options, address))
             .into(),
     }
 }
 
-fn tls_options(options: &MysqlOptions, host: &ServerAddress) -> Option<SslOpts> {
+fn tls_options(options: &MysqlOptions, address: &ServerAddress) -> Option<SslOpts> {
     let is_encrypted = match options.tls {
         MysqlTls::Required => true,
         MysqlTls::Off => false,
-        MysqlTls::Auto => !host.is_loopback(),
+        MysqlTls::Auto => !address.is_loopback(),
     };
     let tls = match &options.ca_file {
         Some(file) => SslOpts::default()

@@ -43,7 +43,7 @@ impl Dialect for MysqlShared {
     }
 
     fn acquire(&self) -> impl Future<Output = Result<PooledConnection<'_>, StatementError>> + Send {
-        self.hosts.link()
+        self.servers.acquire()
     }
 
     async fn swap_rows<'a>(
@@ -87,7 +87,7 @@ impl Dialect for MysqlShared {
         now_s: i64,
     ) -> impl Future<Output = Result<RowsById<SessionRecord>, StatementError>> + Send {
         let started_at = Instant::now();
-        rows::load(connection, started_at, &self.hosts, &self.sql, ids, now_s)
+        rows::load(connection, started_at, &self.servers, &self.sql, ids, now_s)
     }
 
     async fn commit_row(&self, commit: &Commit, now_s: i64) -> CommitVerdict {
@@ -109,12 +109,12 @@ impl MysqlShared {
             true => RetryRule::IfNotApplied,
             false => RetryRule::IfNotForItsRows,
         };
-        let sent = execute_over(connection, Instant::now(), &self.hosts, statement, retry).await;
+        let sent = execute_over(connection, Instant::now(), &self.servers, statement, retry).await;
         if is_alone || sent.is_ok() {
             // If a statement with several rows fails, one of them may have been locked. The rows are retried one by one
             // and recorded then.
             let outcome = sent.as_ref().map(|_| ());
-            self.hosts.note_change(first, outcome);
+            self.servers.note_change(first, outcome);
         }
         sent
     }

@@ -23,7 +23,7 @@ pub(crate) struct StatementError {
     pub(crate) class: StatementErrorClass,
     /// Whether the statement had been sent when it failed.
     pub(crate) progress: StatementProgress,
-    /// Details for the operator's log. A caller that knows the host's name prepends it.
+    /// Details for the operator's log. A caller that knows the server's name prepends it.
     pub(crate) detail: String,
     /// Where the statement ran; `None` if it did not get that far.
     pub(crate) origin: Option<ServerEpoch>,
@@ -58,11 +58,11 @@ pub(crate) enum StatementErrorClass {
     /// Not run: the server no longer knows the prepared statement.
     Reprepare,
     /// Not run, and this server will not run it: it is read-only or not in its cluster. Another server may run it.
-    HostUnfit,
+    ServerUnfit,
     /// The server is shutting down or has dropped this connection. The statement may have run.
-    HostLeaving,
-    /// The link broke. A statement that had been sent may have run.
-    LinkLost,
+    ServerLeaving,
+    /// The connection broke. A statement that had been sent may have run.
+    ConnectionLost,
     /// No answer within the time limit. A statement that had been sent may have run.
     TimedOut,
     /// The server does not report whether the statement ran.
@@ -134,7 +134,7 @@ impl StatementError {
             .of(ConnectErrorClass::Tls),
             Error::Driver(error) => Self::from_protocol(error, progress),
             Error::Other(error) if error.is::<ReadOnlyServer>() => Self::new(
-                StatementErrorClass::HostUnfit,
+                StatementErrorClass::ServerUnfit,
                 StatementProgress::NotSent,
                 error.to_string(),
             ),
@@ -189,14 +189,19 @@ impl StatementError {
             io::ErrorKind::BrokenPipe => StatementProgress::NotSent,
             _ => progress,
         };
-        Self::new(StatementErrorClass::LinkLost, progress, error.to_string())
+        Self::new(
+            StatementErrorClass::ConnectionLost,
+            progress,
+            error.to_string(),
+        )
     }
 
     fn from_protocol(error: &DriverError, progress: StatementProgress) -> Self {
         let (class, detail) = match error {
-            DriverError::ConnectionClosed => {
-                (StatementErrorClass::LinkLost, "the server closed the link")
-            }
+            DriverError::ConnectionClosed => (
+                StatementErrorClass::ConnectionLost,
+                "the server closed the link",
+            ),
             DriverError::PacketTooLarge => (
                 StatementErrorClass::TooLarge,
                 "the row is too large to send",
@@ -217,7 +222,7 @@ impl StatementError {
             ),
             // The exchange is out of step, so the outcome of the statement is unknown.
             _ => (
-                StatementErrorClass::LinkLost,
+                StatementErrorClass::ConnectionLost,
                 "the server's answer violates the protocol",
             ),
         };
@@ -229,7 +234,7 @@ impl StatementError {
         }
     }
 
-    /// Merges the faults of several hosts. The result is broken only if all of them are (for example by a wrong
+    /// Merges the faults of several servers. The result is broken only if all of them are (for example by a wrong
     /// password). Otherwise the problem may go away without a change.
     pub(crate) fn of_all(faults: &[Self]) -> Self {
         let details: Vec<_> = faults.iter().map(|f| f.detail.as_str()).collect();
@@ -248,16 +253,16 @@ impl StatementError {
                 .of(first.culprit)
             }
             _ => Self::new(
-                StatementErrorClass::LinkLost,
+                StatementErrorClass::ConnectionLost,
                 StatementProgress::NotSent,
                 detail,
             ),
         }
     }
 
-    /// Prepends the host's name.
-    pub(crate) fn at(mut self, host: &str) -> Self {
-        self.detail = format!("{host}: {}", self.detail);
+    /// Prepends the server's name.
+    pub(crate) fn at(mut self, server: &str) -> Self {
+        self.detail = format!("{server}: {}", self.detail);
         self
     }
 
@@ -272,8 +277,8 @@ impl StatementError {
         let may_have_run = matches!(
             self.class,
             StatementErrorClass::RolledBackHere
-                | StatementErrorClass::HostLeaving
-                | StatementErrorClass::LinkLost
+                | StatementErrorClass::ServerLeaving
+                | StatementErrorClass::ConnectionLost
                 | StatementErrorClass::TimedOut
                 | StatementErrorClass::Undecided
         );

@@ -35,13 +35,13 @@ pub async fn examine(
 ) -> Result<Vec<ExamineFinding>, MysqlConnectError> {
     let servers = list::each(options);
     let is_list = servers.len() > 1;
-    let (mut findings, mut met) = (Vec::new(), Vec::new());
+    let (mut findings, mut reached) = (Vec::new(), Vec::new());
     for (name, options) in servers {
         let found = match MysqlStore::connect(&options).await {
             Ok(store) => {
                 let (found, server) = store.examine(&name, clock).await;
                 store.shutdown().await;
-                met.extend(server);
+                reached.extend(server);
                 found
             }
             Err(error) if error.culprit == ConnectErrorClass::Reach && !is_list => {
@@ -54,7 +54,7 @@ pub async fn examine(
             false => finding,
         }));
     }
-    findings.extend(list::judge(&met));
+    findings.extend(list::judge(&reached));
     Ok(findings)
 }
 
@@ -75,12 +75,12 @@ impl MysqlStore {
         findings.push(latency.unwrap_or_else(|error| unanswered("latency", &error)));
         let skew = clock_skew(shared, clock).await;
         findings.push(skew.unwrap_or_else(|error| unanswered("clock", &error)));
-        let met = facts.ok().map(|(facts, members)| ReachedServer {
+        let reached = facts.ok().map(|(facts, members)| ReachedServer {
             name: name.to_owned(),
-            server: facts.server(members.unwrap_or(GroupMemberState::Untold)),
+            server: facts.server(members.unwrap_or(GroupMemberState::Unknown)),
             is_closed: facts.read_only().is_some(),
         });
-        (findings, met)
+        (findings, reached)
     }
 
     /// Returns the findings on the table from start, by subject.

@@ -1,5 +1,5 @@
 //! Runs one statement until it is answered or further attempts are pointless: retries on another connection, on another
-//! host, or after a deadlock. Never repeats a statement that may have been applied, unless the caller declares that
+//! server, or after a deadlock. Never repeats a statement that may have been applied, unless the caller declares that
 //! this is harmless.
 //!
 //! A transaction that was certainly rolled back is a conflict after three tries with growing pauses
@@ -26,7 +26,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(40);
 pub(crate) enum RetryRule {
     /// Only if the previous attempt was certainly not applied: compare-and-swap.
     IfNotApplied,
-    /// Like [`RetryRule::IfNotApplied`], but only after a failure of the link or the host. For statements with many rows:
+    /// Like [`RetryRule::IfNotApplied`], but only after a failure of the connection or the server. For statements with many rows:
     /// any other failure may be the fault of one row.
     IfNotForItsRows,
     /// Whatever the outcome of the previous attempt was: reads, touches, unconditional deletes.
@@ -39,33 +39,33 @@ pub(crate) enum RetryRule {
 /// # Errors
 /// Returns the error of the last attempt, or of the attempt that may have been applied if there was one.
 pub(crate) async fn execute(
-    hosts: &ServerList,
+    servers: &ServerList,
     statement: &Statement<'_>,
-    repeat: RetryRule,
+    retry: RetryRule,
 ) -> Result<StatementResult, StatementError> {
     let started_at = Instant::now();
-    let link = hosts.link().await?;
-    let executed = execute_over(link, started_at, hosts, statement, repeat).await;
+    let connection = servers.acquire().await?;
+    let executed = execute_over(connection, started_at, servers, statement, retry).await;
     executed.map(|(answer, _)| answer)
 }
 
-/// Like [`execute`], for callers that already have a link. Also returns the link that answered.
+/// Like [`execute`], for callers that already have a connection. Also returns the connection that answered.
 pub(crate) async fn execute_over<'a>(
-    mut link: PooledConnection<'a>,
+    mut connection: PooledConnection<'a>,
     started_at: Instant,
-    hosts: &'a ServerList,
+    servers: &'a ServerList,
     statement: &Statement<'_>,
-    repeat: RetryRule,
+    retry: RetryRule,
 ) -> Result<(StatementResult, PooledConnection<'a>), StatementError> {
     let mut undecided = None;
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let fault = match link.run(statement).await {
-            Ok(answer) => return Ok((answer, link)),
+        let fault = match connection.run(statement).await {
+            Ok(answer) => return Ok((answer, connection)),
             Err(fault) => fault,
         };
-        drop(link);
+        drop(connection);
         let pause = matches!(
             fault.class,
             StatementErrorClass::Transient
@@ -73,12 +73,12 @@ pub(crate) async fn execute_over<'a>(
                 | StatementErrorClass::RolledBackHere
         );
         if pause {
-            hosts.deadlocks().inc();
+            servers.deadlocks().inc();
         }
         let elapsed = started_at.elapsed();
         let is_last = attempts == ATTEMPTS_MAX
-            || elapsed >= hosts.statement_timeout()
-            || !is_worth_another(&fault, repeat, elapsed, hosts.statement_timeout());
+            || elapsed >= servers.statement_timeout()
+            || !may_retry(&fault, retry, elapsed, servers.statement_timeout());
         let fault = if undecided.is_some() || fault.is_undecided() {
             undecided.get_or_insert(fault).clone()
         } else {
@@ -90,34 +90,34 @@ pub(crate) async fn execute_over<'a>(
         if pause {
             tokio::time::sleep(PAUSE_MAX.mul_f64(jitter() * f64::from(attempts))).await;
         }
-        link = match hosts.link().await {
-            Ok(link) => link,
+        connection = match servers.acquire().await {
+            Ok(connection) => connection,
             Err(fault) => return Err(undecided.unwrap_or(fault)),
         };
     }
 }
 
-fn is_worth_another(
+fn may_retry(
     fault: &StatementError,
-    repeat: RetryRule,
+    retry: RetryRule,
     elapsed: Duration,
     statement_timeout: Duration,
 ) -> bool {
-    let may_repeat = match repeat {
+    let is_permitted = match retry {
         RetryRule::Always => true,
         RetryRule::IfNotApplied => !fault.is_undecided(),
         RetryRule::IfNotForItsRows => !fault.is_undecided() && !fault.may_be_for_a_row(),
     };
-    may_repeat
+    is_permitted
         && match fault.class {
             StatementErrorClass::Transient
             | StatementErrorClass::Stale
             | StatementErrorClass::RolledBackHere
-            | StatementErrorClass::HostUnfit => true,
+            | StatementErrorClass::ServerUnfit => true,
             // Later, the second lock wait would exceed the statement timeout.
             StatementErrorClass::LockWait => elapsed < statement_timeout / 4,
-            StatementErrorClass::LinkLost
-            | StatementErrorClass::HostLeaving
+            StatementErrorClass::ConnectionLost
+            | StatementErrorClass::ServerLeaving
             | StatementErrorClass::Undecided
             | StatementErrorClass::Reprepare => true,
             // The server is slow, so another attempt does not help.

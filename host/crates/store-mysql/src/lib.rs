@@ -3,7 +3,7 @@
 //!
 //! A change is one autocommit statement whose `WHERE` compares the row with the version that was read. This is correct
 //! at every isolation level. Every wait has a limit. While a server is down, requests fail at once; when it is back,
-//! the store finds it again without help. Reads and commits go through group commit, which batches those that wait.
+//! the store finds it again by itself. Reads and commits go through group commit, which batches those that wait.
 
 mod choice;
 mod circuit;
@@ -69,7 +69,7 @@ pub struct MysqlStore {
 }
 
 struct MysqlShared {
-    hosts: ServerList,
+    servers: ServerList,
     names: SchemaNames,
     sql: TableStatements,
     columns: TableColumns,
@@ -86,11 +86,11 @@ impl MysqlStore {
     ///
     /// Cancel safety: if the future is dropped, a change of the table may still be in progress.
     pub async fn connect(options: &MysqlOptions) -> Result<Self, MysqlConnectError> {
-        let hosts = ServerList::new(options);
+        let servers = ServerList::new(options);
         let started_at = Instant::now();
         let mut is_waiting = false;
         let prepared = loop {
-            match schema::prepare(&hosts, options).await {
+            match schema::prepare(&servers, options).await {
                 Ok(prepared) => break prepared,
                 Err(error)
                     if error.culprit == ConnectErrorClass::Reach
@@ -106,14 +106,14 @@ impl MysqlStore {
                     }
                     tokio::time::sleep(START_RETRY).await;
                 }
-                Err(error) => return Err(hosts.with_remedy(error)),
+                Err(error) => return Err(servers.with_remedy(error)),
             }
         };
         let columns = prepared.columns;
         let shared = MysqlShared {
             names: options.schema.clone(),
             sql: TableStatements::new(&options.schema, columns),
-            hosts,
+            servers,
             columns,
             rows_in_flight_max: options.connection_limit.max(1),
         };
@@ -181,7 +181,7 @@ impl SessionStore for MysqlStore {
         now_s: i64,
     ) -> StoreFuture<'a, Result<(), StoreError>> {
         let MysqlShared {
-            hosts,
+            servers,
             sql,
             rows_in_flight_max,
             ..
@@ -191,7 +191,7 @@ impl SessionStore for MysqlStore {
         Box::pin(async move {
             stream::iter(sorted.chunks(sql.touched_rows_max()).map(Ok))
                 .try_for_each_concurrent(*rows_in_flight_max, |touches| {
-                    rows::touch(hosts, sql, touches, now_s)
+                    rows::touch(servers, sql, touches, now_s)
                 })
                 .await
         })
@@ -199,7 +199,7 @@ impl SessionStore for MysqlStore {
 
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
         Box::pin(rows::reap(
-            &self.shared.hosts,
+            &self.shared.servers,
             &self.shared.sql,
             now_s,
             rows_max,
@@ -211,25 +211,25 @@ impl SessionStore for MysqlStore {
     }
 
     fn servers(&self) -> Vec<ServerStanding> {
-        self.shared.hosts.standings()
+        self.shared.servers.standings()
     }
 
     fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
         Box::pin(async move {
-            let preferred = self.shared.hosts.prefer_first().await;
+            let preferred = self.shared.servers.prefer_first().await;
             preferred.map_err(|fault| fault.to_store_error())
         })
     }
 
     fn tell(&self, scrape: &Scrape) {
-        self.shared.hosts.tell(scrape);
+        self.shared.servers.add_metrics(scrape);
     }
 }
 
 impl MysqlShared {
     fn committer(&self, now_s: i64) -> CommitContext<'_> {
         CommitContext {
-            hosts: &self.hosts,
+            servers: &self.servers,
             sql: &self.sql,
             columns: self.columns,
             now_s,
@@ -240,7 +240,7 @@ impl MysqlShared {
 impl fmt::Debug for MysqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MysqlStore")
-            .field("hosts", &self.shared.hosts.names())
+            .field("hosts", &self.shared.servers.names())
             .field("columns", &self.shared.columns)
             .finish_non_exhaustive()
     }

@@ -37,7 +37,7 @@ pub struct MysqlOptions {
     pub alter_table: bool,
     /// Whether the store only reads. A server that takes no writes may then be used as well. Default: false.
     pub reads_only: bool,
-    /// Whether links are encrypted. Default: [`MysqlTls::Auto`].
+    /// Whether connections are encrypted. Default: [`MysqlTls::Auto`].
     pub tls: MysqlTls,
     /// PEM file of the certificate authorities to trust for TLS instead of the public ones.
     pub ca_file: Option<PathBuf>,
@@ -64,7 +64,7 @@ pub struct ServerAddress {
     pub port: u16,
 }
 
-/// When a TCP link is encrypted. An encrypted link always verifies the server's certificate.
+/// When a TCP connection is encrypted. An encrypted connection always verifies the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MysqlTls {
     /// Encrypted unless the host is this machine: `localhost` or a loopback address.

@@ -60,7 +60,7 @@ struct ServerPoolState {
     generation: u64,
     circuit: CircuitBreaker,
     /// The server description that was last logged.
-    told: Option<ServerDescription>,
+    logged: Option<ServerDescription>,
 }
 
 /// The time limits of a pool.
@@ -82,15 +82,15 @@ pub(crate) struct PoolUsage {
 pub(crate) struct ProbeGuard<'a>(Option<&'a ServerPool>);
 
 impl ServerPool {
-    /// Creates the pool for this host of the list, or for the socket.
+    /// Creates the pool for this server of the list, or for the socket.
     pub(crate) fn new(
         index: usize,
         name: String,
         options: &MysqlOptions,
-        host: Option<&ServerAddress>,
+        address: Option<&ServerAddress>,
     ) -> Arc<Self> {
         let learned = Arc::new(LearnedFacts::default());
-        let driver_options = driver_options(options, host, &learned);
+        let driver_options = driver_options(options, address, &learned);
         let most = options.connection_limit.max(1);
         Arc::new(Self {
             index,
@@ -103,7 +103,7 @@ impl ServerPool {
                 size: PoolSize::new(most),
                 generation: 0,
                 circuit: CircuitBreaker::default(),
-                told: None,
+                logged: None,
             }),
             driver_options,
             learned,
@@ -141,7 +141,7 @@ impl ServerPool {
     ///
     /// # Errors
     /// Returns [`StatementErrorClass::Unavailable`] if all connections that the server gives stayed in use.
-    pub(crate) async fn link<'a>(
+    pub(crate) async fn acquire<'a>(
         self: &'a Arc<Self>,
         times: PoolTimeouts,
         deadline: Instant,
@@ -160,12 +160,12 @@ impl ServerPool {
             let permit = timeout_at(acquire_until.into(), acquiring).await;
             let permit = permit.map_err(|_| self.exhausted(asked_at, refusal.as_ref()))?;
             let permit = permit.expect("the semaphore is never closed");
-            let (seat, probe) = self.admit(permit)?;
-            match self.open(seat, probe, times, deadline).await? {
-                ConnectionAttempt::Opened(connection, seat) => {
+            let (permit, probe) = self.admit(permit)?;
+            match self.open(permit, probe, times, deadline).await? {
+                ConnectionAttempt::Opened(connection, permit) => {
                     return Ok(PooledConnection::new(
                         connection,
-                        seat,
+                        permit,
                         self,
                         times.statement,
                     ));
@@ -180,14 +180,14 @@ impl ServerPool {
 
     /// Checks the server over a separate connection. Returns the server's description of itself if it serves.
     pub(crate) async fn probe(&self, time_max: Duration) -> Option<ServerDescription> {
-        let look = async {
+        let check = async {
             let connection = Conn::new(self.driver_options.clone()).await.ok()?;
             let server = self.learned.server();
             // The server has answered, so an error while disconnecting does not matter.
             let _ = connection.disconnect().await;
             server
         };
-        timeout(time_max, look).await.ok().flatten()
+        timeout(time_max, check).await.ok().flatten()
     }
 
     /// Records that the server gives connections again, so that requests do not have to find out one by one.
@@ -264,7 +264,7 @@ impl ServerPool {
             Err(fault) => fault,
         };
         match fault.class {
-            StatementErrorClass::HostUnfit | StatementErrorClass::HostLeaving => {
+            StatementErrorClass::ServerUnfit | StatementErrorClass::ServerLeaving => {
                 self.give_up(generation, fault, ProbeGuard(None))
             }
             StatementErrorClass::TimedOut => {
@@ -275,7 +275,7 @@ impl ServerPool {
             }
             // The connection died while it was idle, and so did the other idle ones. Over TCP the driver detects this
             // itself.
-            StatementErrorClass::LinkLost if fault.progress == StatementProgress::NotSent => {
+            StatementErrorClass::ConnectionLost if fault.progress == StatementProgress::NotSent => {
                 let mut state = self.lock();
                 if state.generation == generation {
                     let old = self.renew(&mut state);
@@ -283,7 +283,7 @@ impl ServerPool {
                     drop(old);
                 }
             }
-            StatementErrorClass::LinkLost => {}
+            StatementErrorClass::ConnectionLost => {}
             _ => self.timeouts_in_a_row.store(0, Ordering::Relaxed),
         }
     }

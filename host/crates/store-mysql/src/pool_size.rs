@@ -42,9 +42,9 @@ impl PoolSize {
 
     /// Records that the server refused a connection and that this many slots are given up. At least one slot is kept.
     /// Returns whether the configured maximum was allowed before.
-    pub(crate) fn shrink(&mut self, places: usize, now: Instant) -> bool {
+    pub(crate) fn shrink(&mut self, slots: usize, now: Instant) -> bool {
         let was_whole = self.is_whole();
-        self.now = self.now.saturating_sub(places).max(1);
+        self.now = self.now.saturating_sub(slots).max(1);
         // Concurrent attempts that are refused count as one refusal.
         if self.is_trying {
             self.wait = GROW_AFTER_MAX.min(self.wait * 2);

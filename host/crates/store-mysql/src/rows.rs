@@ -17,9 +17,9 @@ use cloakroom_session::store::{StoreError, Touch};
 
 /// Reads rows. There must not be more ids than one statement can name.
 pub(crate) async fn load(
-    link: PooledConnection<'_>,
+    connection: PooledConnection<'_>,
     started_at: Instant,
-    hosts: &ServerList,
+    servers: &ServerList,
     sql: &TableStatements,
     ids: &[&SessionId],
     now_s: i64,
@@ -28,7 +28,14 @@ pub(crate) async fn load(
     let mut values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
     values.push(Value::Int(now_s));
     let statement = Statement { text, values };
-    let loaded = execute_over(link, started_at, hosts, &statement, RetryRule::Always).await;
+    let loaded = execute_over(
+        connection,
+        started_at,
+        servers,
+        &statement,
+        RetryRule::Always,
+    )
+    .await;
     let mut found = HashMap::new();
     for row in loaded?.0.rows {
         found.extend(record_of(row)?);
@@ -38,13 +45,13 @@ pub(crate) async fn load(
 
 /// Reads the current tokens of rows, valid or not.
 pub(crate) async fn tokens(
-    link: &mut PooledConnection<'_>,
+    connection: &mut PooledConnection<'_>,
     sql: &TableStatements,
     ids: &[&SessionId],
 ) -> Result<RowsById<TokenHistory>, StatementError> {
     let (size, text) = sql.tokens(ids.len());
     let values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
-    let rows = link.run(&Statement { text, values }).await?.rows;
+    let rows = connection.run(&Statement { text, values }).await?.rows;
     let tokens_of = |row: Row| {
         let mut cells = row.unwrap().into_iter();
         let (id, token) = (bytes_of(cells.next()), bytes_of(cells.next()));
@@ -55,7 +62,7 @@ pub(crate) async fn tokens(
 
 /// Moves the expiry of rows that are still valid. There must not be more rows than one statement can touch.
 pub(crate) async fn touch(
-    hosts: &ServerList,
+    servers: &ServerList,
     sql: &TableStatements,
     touches: &[&Touch],
     now_s: i64,
@@ -75,13 +82,13 @@ pub(crate) async fn touch(
     let now = std::iter::once(Value::Int(now_s));
     let values = ends.chain(ids).chain(exact_ids).chain(now).collect();
     let statement = Statement { text, values };
-    let touched = execute(hosts, &statement, RetryRule::Always).await;
+    let touched = execute(servers, &statement, RetryRule::Always).await;
     touched.map(|_| ()).map_err(|fault| fault.to_store_error())
 }
 
 /// Deletes expired rows by their keys, in key order, and checks the expiry again. This locks no range of the index.
 pub(crate) async fn reap(
-    hosts: &ServerList,
+    servers: &ServerList,
     sql: &TableStatements,
     now_s: i64,
     rows_max: usize,
@@ -89,7 +96,7 @@ pub(crate) async fn reap(
     let mut deleted = 0;
     while deleted < rows_max {
         let wanted = ROWS_MAX.min(rows_max - deleted);
-        let (listed, taken) = (reap_batch(hosts, sql, now_s, wanted).await)
+        let (listed, taken) = (reap_batch(servers, sql, now_s, wanted).await)
             .map_err(|fault| fault.to_store_error())?;
         deleted += taken;
         // These were the last expired rows, or all of them were touched or deleted by another writer in the meantime.
@@ -102,7 +109,7 @@ pub(crate) async fn reap(
 
 /// Returns the number of rows found and the number of rows deleted.
 async fn reap_batch(
-    hosts: &ServerList,
+    servers: &ServerList,
     sql: &TableStatements,
     now_s: i64,
     wanted: usize,
@@ -112,7 +119,7 @@ async fn reap_batch(
         text: &sql.list_expired,
         values: vec![now.clone(), Value::from(wanted)],
     };
-    let rows = execute(hosts, &statement, RetryRule::Always).await?.rows;
+    let rows = execute(servers, &statement, RetryRule::Always).await?.rows;
     let mut ids: Vec<Vec<u8>> = (rows.into_iter())
         .filter_map(|row| bytes_of(row.unwrap().into_iter().next()))
         .collect();
@@ -124,7 +131,7 @@ async fn reap_batch(
     let (size, text) = sql.delete_expired(listed);
     let mut values = filled_up(ids.into_iter().map(Value::Bytes).collect(), size);
     values.push(now);
-    let answer = execute(hosts, &Statement { text, values }, RetryRule::Always).await?;
+    let answer = execute(servers, &Statement { text, values }, RetryRule::Always).await?;
     Ok((
         listed,
         usize::try_from(answer.affected_rows).unwrap_or(listed),

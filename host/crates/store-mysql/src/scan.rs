@@ -32,7 +32,7 @@ impl MysqlShared {
         values: Vec<Value>,
     ) -> Result<Vec<Vec<Value>>, StoreError> {
         let statement = Statement { text, values };
-        let answer = execute(&self.hosts, &statement, RetryRule::Always).await;
+        let answer = execute(&self.servers, &statement, RetryRule::Always).await;
         let answer = answer.map_err(|fault| fault.to_store_error())?;
         Ok(answer.rows.into_iter().map(|row| row.unwrap()).collect())
     }

@@ -35,7 +35,7 @@ pub(crate) struct TableColumns {
     pub(crate) has_token: bool,
     /// Whether the table has `cloakroom_created`.
     pub(crate) has_created: bool,
-    /// Whether the data column has a character set other than the link's. The bytes that are read then differ from the
+    /// Whether the data column has a character set other than the connection's. The bytes that are read then differ from the
     /// stored bytes.
     pub(crate) is_data_converted: bool,
     /// Whether the id alone is the primary key, so that a statement can be forced to use that key.
@@ -102,20 +102,20 @@ struct IndexDescription {
 /// # Errors
 /// Returns an error with helpful SQL if the table is not usable and must not be changed.
 pub(crate) async fn prepare(
-    hosts: &ServerList,
+    servers: &ServerList,
     options: &MysqlOptions,
 ) -> Result<PreparedTable, MysqlConnectError> {
-    let mut link = hosts.link().await.map_err(|f| f.to_connect_error())?;
+    let mut connection = servers.acquire().await.map_err(|f| f.to_connect_error())?;
     let names = &options.schema;
-    let mut table = describe(&mut link, names).await?;
+    let mut table = describe(&mut connection, names).await?;
     if table.columns.is_empty() {
-        create(&mut link, options).await?;
-        table = describe(&mut link, names).await?;
+        create(&mut connection, options).await?;
+        table = describe(&mut connection, names).await?;
     }
     check(&table, options)?;
     if let Some(change) = missing_change(&table, names).filter(|_| options.alter_table) {
-        alter(&mut link, &change).await?;
-        table = describe(&mut link, names).await?;
+        alter(&mut connection, &change).await?;
+        table = describe(&mut connection, names).await?;
     }
     let findings = judge(&table, names);
     for finding in &findings {
@@ -147,7 +147,7 @@ fn judge(table: &TableDescription, names: &SchemaNames) -> Vec<ExamineFinding> {
 }
 
 async fn create(
-    link: &mut PooledConnection<'_>,
+    connection: &mut PooledConnection<'_>,
     options: &MysqlOptions,
 ) -> Result<(), MysqlConnectError> {
     let sql = create_statement(&options.schema);
@@ -160,7 +160,7 @@ async fn create(
             remedy,
         ));
     }
-    match change(link, &sql).await {
+    match change(connection, &sql).await {
         Ok(_) => Ok(()),
         Err(fault) if fault.class == StatementErrorClass::Broken => {
             let what = format!("the table cannot be created ({})", fault.detail);
@@ -170,12 +170,12 @@ async fn create(
     }
 }
 
-async fn alter(link: &mut PooledConnection<'_>, sql: &str) -> Result<(), MysqlConnectError> {
+async fn alter(connection: &mut PooledConnection<'_>, sql: &str) -> Result<(), MysqlConnectError> {
     tracing::info!(
         sql,
         "adding missing columns and indexes to the session table"
     );
-    match change(link, sql).await {
+    match change(connection, sql).await {
         Ok(_) => Ok(()),
         // Another host that starts at the same time was faster: "duplicate column", "duplicate key name".
         Err(fault)
@@ -314,14 +314,14 @@ impl TableDescription {
 }
 
 async fn change(
-    link: &mut PooledConnection<'_>,
+    connection: &mut PooledConnection<'_>,
     text: &str,
 ) -> Result<StatementResult, StatementError> {
     let statement = Statement {
         text,
         values: Vec::new(),
     };
-    link.run_for(&statement, CHANGE_TIME_MAX).await
+    connection.run_for(&statement, CHANGE_TIME_MAX).await
 }
 
 fn remedy_by_hand(what: &str, sql: &str) -> MysqlConnectError {

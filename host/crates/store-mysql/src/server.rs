@@ -40,7 +40,7 @@ pub(crate) struct ServerDescription {
     /// Whether the server reports that it is a healthy member of its cluster. Always false for a single server.
     pub(crate) is_healthy_member: bool,
     /// Whether the server is configured as a group member but the account must not read its membership.
-    is_untold: bool,
+    is_state_unknown: bool,
     version: String,
     /// The server's own causality setting, if it is strong enough without a session setting.
     own_causality: Option<String>,
@@ -80,7 +80,7 @@ pub(crate) struct CausalReads {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GroupMemberState {
     /// The account must not read the table.
-    Untold,
+    Unknown,
     /// This member is ONLINE and sees a majority.
     Online,
     /// This member is not ONLINE or sees no majority.
@@ -234,8 +234,8 @@ impl ServerVariables {
             (ServerKind::Plain, false)
         };
         ServerDescription {
-            is_untold: matches!(kind, ServerKind::Group { .. })
-                && membership == GroupMemberState::Untold,
+            is_state_unknown: matches!(kind, ServerKind::Group { .. })
+                && membership == GroupMemberState::Unknown,
             kind,
             is_healthy_member,
             version: text("version"),
@@ -282,7 +282,7 @@ impl ServerDescription {
 
     /// Returns whether the server is known to be a member of a cluster.
     pub(crate) fn is_clustered(&self) -> bool {
-        self.kind != ServerKind::Plain && !self.is_untold
+        self.kind != ServerKind::Plain && !self.is_state_unknown
     }
 }
 
@@ -313,7 +313,7 @@ impl fmt::Display for ServerDescription {
             (None, "") => {}
             (None, set_by_us) => write!(f, ", {set_by_us}")?,
         }
-        match self.is_untold {
+        match self.is_state_unknown {
             true => write!(
                 f,
                 ", treated as a single server, for the account may not see whether it is ONLINE: GRANT {MEMBERS_RIGHT}"

@@ -10,7 +10,7 @@ mod watch;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::choice::{ServerChoice, ServerFailure, ServerWalk, ServingOutcome};
+use super::choice::{ServerChoice, ServerFailure, ServerSearch, ServingOutcome};
 use super::connect_error::{ConnectErrorClass, MysqlConnectError};
 use super::connection::lock_wait;
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
@@ -19,19 +19,19 @@ use super::options::MysqlOptions;
 use super::pool::{PoolTimeouts, ServerPool};
 use cloakroom_base::telemetry::metrics::{Counter, counter};
 use cloakroom_session::record::SessionId;
-use fallback::ServerHelp;
+use fallback::FallbackPeriod;
 
 pub(crate) use super::pool::PooledConnection;
 pub(crate) use watch::ServerWatch;
 
-/// Maximum number of walks per request. A walk is repeated if another server came into use in the meantime.
-const WALKS_MAX: usize = 4;
+/// Maximum number of searches per request. A search is repeated if another server came into use in the meantime.
+const SEARCHES_MAX: usize = 4;
 
 /// All servers of the list. It has no `Debug`, because the driver's types print the password.
 pub(crate) struct ServerList {
     servers: Vec<Arc<ServerPool>>,
     choice: Mutex<ServerChoice>,
-    help: Mutex<ServerHelp>,
+    fallback: Mutex<FallbackPeriod>,
     locked: Mutex<LockedServer>,
     times: PoolTimeouts,
     deadlocks: Counter,
@@ -46,13 +46,13 @@ impl ServerList {
                 vec![ServerPool::new(0, name, options, None)]
             }
             None => (options.hosts.iter().enumerate())
-                .map(|(n, host)| ServerPool::new(n, host.to_string(), options, Some(host)))
+                .map(|(n, address)| ServerPool::new(n, address.to_string(), options, Some(address)))
                 .collect(),
         };
         Self {
             choice: Mutex::new(ServerChoice::new(servers.len())),
             servers,
-            help: Mutex::default(),
+            fallback: Mutex::default(),
             locked: Mutex::default(),
             times: PoolTimeouts {
                 acquire: options.acquire_timeout,
@@ -89,11 +89,11 @@ impl ServerList {
 
     /// Returns a connection to the server in use, or to the first server that may replace it. Bounded by the acquire
     /// timeout plus the connect timeout.
-    pub(crate) async fn link(&self) -> Result<PooledConnection<'_>, StatementError> {
+    pub(crate) async fn acquire(&self) -> Result<PooledConnection<'_>, StatementError> {
         let deadline = Instant::now() + self.times.acquire + self.times.connect;
-        for _ in 0..WALKS_MAX {
-            if let Some(link) = self.walk(deadline).await? {
-                return Ok(link);
+        for _ in 0..SEARCHES_MAX {
+            if let Some(connection) = self.search(deadline).await? {
+                return Ok(connection);
             }
         }
         let detail = "another server came into use each time a connection was ready";
@@ -105,16 +105,16 @@ impl ServerList {
     }
 
     /// Returns a connection, or `None` if another server came into use in the meantime.
-    async fn walk(
+    async fn search(
         &self,
         deadline: Instant,
     ) -> Result<Option<PooledConnection<'_>>, StatementError> {
-        let (mut walk, in_use) = {
+        let (mut search, in_use) = {
             let mut choice = self.choice();
-            (choice.walk(), choice.current())
+            (choice.search(), choice.current())
         };
         let mut faults = Vec::new();
-        if walk.is_from_locked() {
+        if search.avoids_locked() {
             let detail = "changes of three sessions in a row timed out waiting for a lock: all rows seem to be locked";
             let fault = StatementError::new(
                 StatementErrorClass::LockWait,
@@ -123,12 +123,12 @@ impl ServerList {
             );
             faults.push(fault.at(self.servers[in_use].name()));
         }
-        for index in walk.order() {
+        for index in search.order() {
             let server = &self.servers[index];
-            let fault = match server.link(self.times, deadline).await {
-                Ok(link) => match self.found(index, &walk, &faults) {
-                    ServingOutcome::Serves | ServingOutcome::Adopted | ServingOutcome::HelpsOut => {
-                        return Ok(Some(link));
+            let fault = match server.acquire(self.times, deadline).await {
+                Ok(connection) => match self.found(index, &search, &faults) {
+                    ServingOutcome::Serves | ServingOutcome::Adopted | ServingOutcome::Fallback => {
+                        return Ok(Some(connection));
                     }
                     ServingOutcome::Moved => return Ok(None),
                     ServingOutcome::Foreign => self.foreign(index),
@@ -136,12 +136,12 @@ impl ServerList {
                 Err(fault) => fault,
             };
             let failure = failure_of(&fault);
-            walk.tried(index, failure);
+            search.tried(index, failure);
             faults.push(fault);
             let is_single = server.server().is_some_and(|it| !it.is_clustered());
             // The server is too busy but not down. Commits that belong to this server must not go to another single
             // server.
-            if failure == ServerFailure::Full && is_single && !walk.is_from_locked() {
+            if failure == ServerFailure::Full && is_single && !search.avoids_locked() {
                 break;
             }
         }
@@ -150,7 +150,12 @@ impl ServerList {
 
     /// Derives the consequence of a connection to this server. If the server in use failed, this server is in use from
     /// now on.
-    fn found(&self, index: usize, walk: &ServerWalk, faults: &[StatementError]) -> ServingOutcome {
+    fn found(
+        &self,
+        index: usize,
+        search: &ServerSearch,
+        faults: &[StatementError],
+    ) -> ServingOutcome {
         let Some(server) = self.servers[index].server() else {
             // Cannot occur: each connection reads the server's description before it is handed out.
             return ServingOutcome::Foreign;
@@ -162,15 +167,15 @@ impl ServerList {
         if let Some(in_use) = self.servers[before].server() {
             choice.learn(&in_use);
         }
-        let found = choice.found(index, &server, walk, now);
+        let found = choice.found(index, &server, search, now);
         drop(choice);
         let reason = || StatementError::of_all(faults).detail;
         match found {
             ServingOutcome::Adopted => self.switched(before, index, &reason()),
-            ServingOutcome::HelpsOut if self.help().gives(index, now) => {
-                self.tell_help(before, index, &reason());
+            ServingOutcome::Fallback if self.fallback().record(index, now) => {
+                self.log_fallback(before, index, &reason());
             }
-            ServingOutcome::HelpsOut
+            ServingOutcome::Fallback
             | ServingOutcome::Serves
             | ServingOutcome::Foreign
             | ServingOutcome::Moved => {}
@@ -192,7 +197,7 @@ impl ServerList {
             is.as_deref().unwrap_or("unknown")
         );
         StatementError::new(
-            StatementErrorClass::HostUnfit,
+            StatementErrorClass::ServerUnfit,
             StatementProgress::NotSent,
             detail,
         )
@@ -204,8 +209,8 @@ impl ServerList {
         self.switches.inc();
         self.servers[before].close_all();
         self.locked().changed();
-        self.help().ends();
-        self.tell_switch(index, reason);
+        self.fallback().end();
+        self.log_switch(index, reason);
     }
 
     /// Returns the reason why no server can be used: the answer of each, and the names of the barred servers.
@@ -269,8 +274,8 @@ impl ServerList {
     pub(crate) async fn prefer_first(&self) -> Result<String, StatementError> {
         let first = &self.servers[0];
         let deadline = Instant::now() + self.times.acquire + self.times.connect;
-        let link = first.link(self.times, deadline).await?;
-        drop(link);
+        let connection = first.acquire(self.times, deadline).await?;
+        drop(connection);
         // Each connection reads the server's description before it is handed out.
         if let Some(server) = first.server() {
             let mut choice = self.choice();
@@ -301,8 +306,8 @@ impl ServerList {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn help(&self) -> MutexGuard<'_, ServerHelp> {
-        self.help.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fallback(&self) -> MutexGuard<'_, FallbackPeriod> {
+        self.fallback.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, LockedServer> {
@@ -312,7 +317,7 @@ impl ServerList {
 
 fn failure_of(fault: &StatementError) -> ServerFailure {
     match fault.class {
-        StatementErrorClass::HostUnfit => ServerFailure::Unfit,
+        StatementErrorClass::ServerUnfit => ServerFailure::Unfit,
         StatementErrorClass::Unavailable => ServerFailure::Full,
         _ => ServerFailure::Failed,
     }

@@ -24,15 +24,15 @@ const NO_SUCH_TABLE: [u16; 4] = [1142, 1143, 1044, 1146];
 
 /// The facts about a server that its newest connections have learned.
 #[derive(Default)]
-pub(crate) struct LearnedFacts(Mutex<ServerNews>);
+pub(crate) struct LearnedFacts(Mutex<LearnedState>);
 
 #[derive(Default)]
-struct ServerNews {
+struct LearnedState {
     server: Option<ServerDescription>,
     /// The remedy if the account must not set the causality.
     remedy: Option<String>,
     /// Whether it was already logged that the members of the group cannot be read.
-    is_untold_told: bool,
+    is_unknown_state_logged: bool,
 }
 
 /// The reason why the check of a new connection rejected the server.
@@ -54,7 +54,7 @@ impl LearnedFacts {
         self.lock().remedy.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, ServerNews> {
+    fn lock(&self) -> MutexGuard<'_, LearnedState> {
         // No code panics in the middle of a change of it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,11 +62,11 @@ impl LearnedFacts {
 
 /// Returns the fault of a connection that was not opened.
 pub(crate) fn fault_of(error: &Error) -> StatementError {
-    let turned_away = match error {
+    let refused_server = match error {
         Error::Other(error) => error.downcast_ref::<RefusedServer>(),
         _ => None,
     };
-    match turned_away {
+    match refused_server {
         Some(RefusedServer { class, detail }) => {
             StatementError::new(*class, StatementProgress::NotSent, detail.as_str())
         }
@@ -77,7 +77,7 @@ pub(crate) fn fault_of(error: &Error) -> StatementError {
 /// Prepares a new connection: strict mode (a text that is too long is an error and is not cut), autocommit, bounded
 /// lock waits, and reads that see every earlier commit. Rejects a server that takes no writes or is outside its
 /// cluster.
-pub(crate) fn settle<'a>(
+pub(crate) fn set_up<'a>(
     connection: &'a mut Conn,
     lock_wait_s: u64,
     reads_only: bool,
@@ -85,33 +85,33 @@ pub(crate) fn settle<'a>(
 ) -> BoxFuture<'a, Result<(), Error>> {
     let learned = Arc::clone(learned);
     Box::pin(async move {
-        let facts = ask(connection).await?;
+        let facts = read_variables(connection).await?;
         if facts.read_only().is_some() && !reads_only {
             return Err(Error::Other(Box::new(ReadOnlyServer)));
         }
         if let Some(detail) = facts.is_galera().then(|| facts.galera_fault()).flatten() {
-            return Err(turned_away(StatementErrorClass::HostUnfit, detail));
+            return Err(refused_server(StatementErrorClass::ServerUnfit, detail));
         }
         let membership = membership(connection, &facts, &learned).await?;
         if membership == GroupMemberState::Unfit {
             let detail =
                 "the member of the group is not ONLINE, or does not see a majority of its group";
-            return Err(turned_away(StatementErrorClass::HostUnfit, detail));
+            return Err(refused_server(StatementErrorClass::ServerUnfit, detail));
         }
-        set(connection, lock_wait_s).await?;
+        set_session_variables(connection, lock_wait_s).await?;
         match facts.causality() {
-            Ok(Some(causality)) => ask_for(connection, causality, &learned).await?,
+            Ok(Some(causality)) => set_causality(connection, causality, &learned).await?,
             Ok(None) => {}
-            Err(detail) => return Err(turned_away(StatementErrorClass::Broken, detail)),
+            Err(detail) => return Err(refused_server(StatementErrorClass::Broken, detail)),
         }
-        let mut news = learned.lock();
-        news.server = Some(facts.server(membership));
-        news.remedy = None;
+        let mut state = learned.lock();
+        state.server = Some(facts.server(membership));
+        state.remedy = None;
         Ok(())
     })
 }
 
-async fn ask(connection: &mut Conn) -> Result<ServerVariables, Error> {
+async fn read_variables(connection: &mut Conn) -> Result<ServerVariables, Error> {
     let mut facts = ServerVariables::default();
     let variables = connection
         .query::<(String, Option<String>), _>(VARIABLES)
@@ -132,20 +132,20 @@ async fn membership(
     learned: &LearnedFacts,
 ) -> Result<GroupMemberState, Error> {
     if facts.is_galera() || !facts.is_grouped() {
-        return Ok(GroupMemberState::Untold);
+        return Ok(GroupMemberState::Unknown);
     }
     let members = connection
         .query::<(Option<i64>, Option<String>), _>(GROUP_MEMBERS)
         .await;
     let Some(members) = accept_refusal(members, &NO_SUCH_TABLE)? else {
-        if !std::mem::replace(&mut learned.lock().is_untold_told, true) {
+        if !std::mem::replace(&mut learned.lock().is_unknown_state_logged, true) {
             tracing::warn!(
                 grant = MEMBERS_RIGHT,
                 "the account of the session store may not read the members of the group: a server that was left after a failure is \
                  not used again before `cloakroom store prefer-first` or a restart; grant the account this right"
             );
         }
-        return Ok(GroupMemberState::Untold);
+        return Ok(GroupMemberState::Unknown);
     };
     let members: Vec<_> = members
         .into_iter()
@@ -154,7 +154,7 @@ async fn membership(
     Ok(GroupMemberState::of(&members))
 }
 
-async fn set(connection: &mut Conn, lock_wait_s: u64) -> Result<(), Error> {
+async fn set_session_variables(connection: &mut Conn, lock_wait_s: u64) -> Result<(), Error> {
     connection
         .query_drop(
             "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, time_zone = '+00:00'",
@@ -168,7 +168,7 @@ async fn set(connection: &mut Conn, lock_wait_s: u64) -> Result<(), Error> {
 }
 
 /// Sets the causality. Without it, a logout on one server is not seen on the next one, so a refusal is an error.
-async fn ask_for(
+async fn set_causality(
     connection: &mut Conn,
     causality: CausalReads,
     learned: &LearnedFacts,
@@ -195,7 +195,7 @@ async fn ask_for(
         "the account may not run `{sql}` (server error {code}); without {variable} a logout is not seen by every host: {remedy}"
     );
     learned.lock().remedy = Some(remedy);
-    Err(turned_away(StatementErrorClass::Broken, detail))
+    Err(refused_server(StatementErrorClass::Broken, detail))
 }
 
 /// Quotes `app@%` as `GRANT` requires it. The name comes from the configuration or the server; a quote in it is
@@ -208,7 +208,7 @@ fn quoted(account: Option<&str>) -> String {
     format!("{}@{}", quote(user), quote(host))
 }
 
-fn turned_away(class: StatementErrorClass, detail: impl Into<String>) -> Error {
+fn refused_server(class: StatementErrorClass, detail: impl Into<String>) -> Error {
     Error::Other(Box::new(RefusedServer {
         class,
         detail: detail.into(),
@@ -263,10 +263,13 @@ mod tests {
 
     #[test]
     fn a_server_that_was_turned_away_keeps_its_reason() {
-        let fault = fault_of(&turned_away(StatementErrorClass::HostUnfit, "not ready"));
-        assert_eq!(fault.class, StatementErrorClass::HostUnfit);
+        let fault = fault_of(&refused_server(
+            StatementErrorClass::ServerUnfit,
+            "not ready",
+        ));
+        assert_eq!(fault.class, StatementErrorClass::ServerUnfit);
         assert_eq!(fault.detail, "not ready");
         let fault = fault_of(&Error::Other(Box::new(ReadOnlyServer)));
-        assert_eq!(fault.class, StatementErrorClass::HostUnfit);
+        assert_eq!(fault.class, StatementErrorClass::ServerUnfit);
     }
 }

@@ -11,7 +11,7 @@ fn server(variables: &[(&str, &str)], membership: GroupMemberState) -> ServerDes
 }
 
 fn single() -> ServerDescription {
-    server(&[("version", "8.4.0")], GroupMemberState::Untold)
+    server(&[("version", "8.4.0")], GroupMemberState::Unknown)
 }
 
 fn node_of(cluster: &str) -> ServerDescription {
@@ -20,7 +20,7 @@ fn node_of(cluster: &str) -> ServerDescription {
         ("wsrep_provider", "/usr/lib/galera/libgalera_smm.so"),
         ("wsrep_cluster_state_uuid", cluster),
     ];
-    server(&variables, GroupMemberState::Untold)
+    server(&variables, GroupMemberState::Unknown)
 }
 
 fn node() -> ServerDescription {
@@ -39,21 +39,21 @@ fn found(
     tried: &[(usize, ServerFailure)],
     now: Instant,
 ) -> ServingOutcome {
-    let mut walk = choice.walk();
+    let mut search = choice.search();
     for (index, failure) in tried {
-        walk.tried(*index, *failure);
+        search.tried(*index, *failure);
     }
-    choice.found(index, server, &walk, now)
+    choice.found(index, server, &search, now)
 }
 
 fn order(choice: &mut ServerChoice) -> Vec<usize> {
-    choice.walk().order()
+    choice.search().order()
 }
 
 #[test]
 fn a_single_server_that_was_left_after_a_failure_is_not_used_again_without_the_operators_word() {
     // A member of a group whose state the account cannot read is treated like a single server.
-    for server in [single(), member(GroupMemberState::Untold)] {
+    for server in [single(), member(GroupMemberState::Unknown)] {
         let (mut choice, now) = (ServerChoice::new(2), Instant::now());
         assert_eq!(
             found(&mut choice, 0, &server, &[], now),
@@ -87,12 +87,12 @@ fn a_server_that_was_read_only_may_be_used_when_the_roles_change() {
 fn a_full_server_is_helped_out_by_members_of_its_cluster_and_not_left() {
     let (mut choice, now) = (ServerChoice::new(3), Instant::now());
     let full = [(0, ServerFailure::Full)];
-    let helper = found(&mut choice, 1, &single(), &full, now);
-    assert_eq!(helper, ServingOutcome::Foreign);
-    let helper = found(&mut choice, 1, &node(), &full, now);
-    assert_eq!(helper, ServingOutcome::HelpsOut);
-    let helper = found(&mut choice, 2, &node_of("c2"), &full, now);
-    assert_eq!(helper, ServingOutcome::Foreign);
+    let fallback = found(&mut choice, 1, &single(), &full, now);
+    assert_eq!(fallback, ServingOutcome::Foreign);
+    let fallback = found(&mut choice, 1, &node(), &full, now);
+    assert_eq!(fallback, ServingOutcome::Fallback);
+    let fallback = found(&mut choice, 2, &node_of("c2"), &full, now);
+    assert_eq!(fallback, ServingOutcome::Foreign);
     assert_eq!(order(&mut choice), [0, 1, 2]);
     assert_eq!(
         found(&mut choice, 0, &node(), &[], now),
@@ -150,20 +150,20 @@ fn the_only_server_of_a_list_may_become_anything() {
 #[test]
 fn a_member_in_use_goes_on_when_the_account_may_no_longer_see_its_state() {
     let (mut choice, now) = (ServerChoice::new(2), Instant::now());
-    let (told, untold) = (
+    let (told, unknown) = (
         member(GroupMemberState::Online),
-        member(GroupMemberState::Untold),
+        member(GroupMemberState::Unknown),
     );
     assert_eq!(
         found(&mut choice, 0, &told, &[], now),
         ServingOutcome::Serves
     );
     assert_eq!(
-        found(&mut choice, 0, &untold, &[], now),
+        found(&mut choice, 0, &unknown, &[], now),
         ServingOutcome::Serves
     );
     let failed = [(0, ServerFailure::Failed)];
-    let next = found(&mut choice, 1, &untold, &failed, now);
+    let next = found(&mut choice, 1, &unknown, &failed, now);
     assert_eq!(next, ServingOutcome::Foreign, "it may be OFFLINE");
 }
 
@@ -176,17 +176,17 @@ fn a_connection_to_a_server_that_is_no_longer_in_use_is_not_handed_out() {
     ] {
         let mut choice = ServerChoice::new(2);
         found(&mut choice, 1, &server, &[(0, ServerFailure::Unfit)], now);
-        let walk = choice.walk();
+        let search = choice.search();
         choice.prefer_first(&server);
-        assert_eq!(choice.found(1, &server, &walk, now), expected);
+        assert_eq!(choice.found(1, &server, &search, now), expected);
     }
     // The result of a walk that began before a prefer-first command does not undo the command.
     let mut choice = ServerChoice::new(2);
-    let mut walk = choice.walk();
-    walk.tried(0, ServerFailure::Failed);
+    let mut search = choice.search();
+    search.tried(0, ServerFailure::Failed);
     choice.prefer_first(&single());
     assert_eq!(
-        choice.found(1, &single(), &walk, now),
+        choice.found(1, &single(), &search, now),
         ServingOutcome::Moved
     );
     assert!(!choice.is_barred(0));
@@ -196,19 +196,19 @@ fn a_connection_to_a_server_that_is_no_longer_in_use_is_not_handed_out() {
 fn a_locked_server_is_left_only_for_one_that_serves() {
     let (mut choice, now) = (ServerChoice::new(2), Instant::now());
     choice.suspect_locked();
-    let mut walk = choice.walk();
-    assert_eq!(walk.order(), [1, 0]);
-    walk.tried(1, ServerFailure::Unfit);
+    let mut search = choice.search();
+    assert_eq!(search.order(), [1, 0]);
+    search.tried(1, ServerFailure::Unfit);
     assert_eq!(
-        choice.found(0, &single(), &walk, now),
+        choice.found(0, &single(), &search, now),
         ServingOutcome::Serves
     );
     assert_eq!(order(&mut choice), [0, 1], "the others were asked once");
 
     choice.suspect_locked();
-    let walk = choice.walk();
+    let search = choice.search();
     assert_eq!(
-        choice.found(1, &single(), &walk, now),
+        choice.found(1, &single(), &search, now),
         ServingOutcome::Adopted
     );
     assert_eq!(order(&mut choice), [1]);
@@ -233,13 +233,13 @@ fn a_member_of_a_cluster_is_used_again_after_it_was_healthy_without_a_break() {
     let mut choice = at_the_last(3, start);
     assert_eq!(order(&mut choice), [2, 0, 1]);
 
-    assert!(!choice.looked_at(0, true, start));
+    assert!(!choice.record_check(0, true, start));
     let almost = start + RETURN_AFTER_MIN - Duration::from_millis(1);
-    assert!(!choice.looked_at(0, true, almost));
-    assert!(!choice.looked_at(0, false, almost), "a break");
-    assert!(!choice.looked_at(0, true, almost));
-    assert!(!choice.looked_at(0, true, start + RETURN_AFTER_MIN));
-    assert!(choice.looked_at(0, true, almost + RETURN_AFTER_MIN));
+    assert!(!choice.record_check(0, true, almost));
+    assert!(!choice.record_check(0, false, almost), "a break");
+    assert!(!choice.record_check(0, true, almost));
+    assert!(!choice.record_check(0, true, start + RETURN_AFTER_MIN));
+    assert!(choice.record_check(0, true, almost + RETURN_AFTER_MIN));
     assert_eq!(choice.current(), 0);
 }
 
@@ -247,11 +247,11 @@ fn a_member_of_a_cluster_is_used_again_after_it_was_healthy_without_a_break() {
 fn an_earlier_server_on_its_way_back_is_not_overtaken() {
     let start = Instant::now();
     let mut choice = at_the_last(3, start);
-    assert!(!choice.looked_at(1, true, start));
+    assert!(!choice.record_check(1, true, start));
     let later = start + Duration::from_secs(1);
-    assert!(!choice.looked_at(0, true, later));
-    assert!(!choice.looked_at(1, true, start + RETURN_AFTER_MIN));
-    assert!(choice.looked_at(0, true, later + RETURN_AFTER_MIN));
+    assert!(!choice.record_check(0, true, later));
+    assert!(!choice.record_check(1, true, start + RETURN_AFTER_MIN));
+    assert!(choice.record_check(0, true, later + RETURN_AFTER_MIN));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_server_that_fails_soon_after_each_return_waits_longer_each_time() {
         let next = found(&mut choice, 1, &node(), &failed, now);
         assert_eq!(next, ServingOutcome::Adopted);
         let left_at = now;
-        while !choice.looked_at(0, true, now) {
+        while !choice.record_check(0, true, now) {
             now += Duration::from_secs(5);
         }
         waits.push((now - left_at).as_secs());
@@ -272,8 +272,8 @@ fn a_server_that_fails_soon_after_each_return_waits_longer_each_time() {
 
     now += RETURN_IS_SOON;
     found(&mut choice, 1, &node(), &failed, now);
-    assert!(!choice.looked_at(0, true, now));
-    assert!(choice.looked_at(0, true, now + RETURN_AFTER_MIN));
+    assert!(!choice.record_check(0, true, now));
+    assert!(choice.record_check(0, true, now + RETURN_AFTER_MIN));
 }
 
 #[test]
@@ -287,8 +287,8 @@ fn nobody_stays_barred_where_the_cluster_tells_who_belongs_to_it() {
 
     // Passed over while the store used a server that did not report a cluster.
     let mut choice = ServerChoice::new(3);
-    let untold = member(GroupMemberState::Untold);
-    found(&mut choice, 1, &untold, &[(0, ServerFailure::Failed)], now);
+    let unknown = member(GroupMemberState::Unknown);
+    found(&mut choice, 1, &unknown, &[(0, ServerFailure::Failed)], now);
     assert_eq!(order(&mut choice), [1, 2]);
     choice.learn(&member(GroupMemberState::Online));
     assert_eq!(order(&mut choice), [1, 0, 2]);
@@ -354,18 +354,18 @@ impl World {
     fn request(&mut self) {
         let before = self.choice.current();
         let cluster = self.choice.cluster().cloned();
-        let mut walk = self.choice.walk();
-        let mut failed = vec![before; usize::from(walk.is_from_locked())];
+        let mut search = self.choice.search();
+        let mut failed = vec![before; usize::from(search.avoids_locked())];
         let is_interrupted = self.random.u8(..) < 20;
-        for index in walk.order() {
+        for index in search.order() {
             if self.random.bool() {
                 if is_interrupted {
                     self.prefer_first();
                 }
-                let found = (self.choice).found(index, &self.servers[index], &walk, self.now);
+                let found = (self.choice).found(index, &self.servers[index], &search, self.now);
                 let is_used = matches!(
                     found,
-                    ServingOutcome::Serves | ServingOutcome::Adopted | ServingOutcome::HelpsOut
+                    ServingOutcome::Serves | ServingOutcome::Adopted | ServingOutcome::Fallback
                 );
                 if is_used {
                     self.may_be_used(index, cluster.as_ref().filter(|_| !is_interrupted));
@@ -377,7 +377,7 @@ impl World {
                     failed.for_each(|index| self.left[*index] = true);
                 }
                 match found {
-                    ServingOutcome::Foreign => walk.tried(index, ServerFailure::Unfit),
+                    ServingOutcome::Foreign => search.tried(index, ServerFailure::Unfit),
                     _ => break,
                 }
                 continue;
@@ -390,7 +390,7 @@ impl World {
             if failure == ServerFailure::Failed {
                 failed.push(index);
             }
-            walk.tried(index, failure);
+            search.tried(index, failure);
         }
         if self.choice.current() != before {
             self.healthy_since.fill(None);
@@ -417,7 +417,7 @@ impl World {
         let is_healthy =
             self.random.u8(..) < 240 && self.servers[index].shares_cluster_with(&cluster);
         let since = *self.healthy_since[index].get_or_insert(self.now);
-        if self.choice.looked_at(index, is_healthy, self.now) {
+        if self.choice.record_check(index, is_healthy, self.now) {
             assert!(is_healthy && self.now - since >= RETURN_AFTER_MIN);
         }
         if !is_healthy || self.choice.current() == index {
@@ -432,13 +432,13 @@ impl World {
             self.left.fill(false);
         }
         assert!(!self.left[current], "a single server came back by itself");
-        let walk = self.choice.walk();
-        let (order, is_from_locked) = (walk.order(), walk.is_from_locked());
-        if is_from_locked {
+        let search = self.choice.search();
+        let (order, avoids_locked) = (search.order(), search.avoids_locked());
+        if avoids_locked {
             self.choice.suspect_locked();
         }
         let place = order.iter().position(|index| *index == current);
-        let expected = usize::from(is_from_locked) * (order.len() - 1);
+        let expected = usize::from(avoids_locked) * (order.len() - 1);
         assert_eq!(place, Some(expected));
         // Each member is asked, regardless of its past: the other members may fail, and it has all rows.
         for index in 0..self.servers.len() {

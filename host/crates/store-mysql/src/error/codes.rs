@@ -16,11 +16,11 @@ pub(crate) fn class_of(code: u16, state: &str) -> StatementErrorClass {
         1062 | 1586 => StatementErrorClass::Duplicate,
         1243 | 1615 => StatementErrorClass::Reprepare,
         // Read-only (server, transaction or disk), locked for a backup, outside its cluster, offline.
-        1223 | 1290 | 1792 | 1836 | 1047 | 3032 => StatementErrorClass::HostUnfit,
+        1223 | 1290 | 1792 | 1836 | 1047 | 3032 => StatementErrorClass::ServerUnfit,
         // Shutting down, killed, idle for too long, network problem on the server's side. 3100: a replication hook
         // failed while the statement committed, and the group may already have its change.
         1053 | 1152 | 1158..=1161 | 1184 | 1927 | 3100 | 3169 | 4031 => {
-            StatementErrorClass::HostLeaving
+            StatementErrorClass::ServerLeaving
         }
         // Failed during the commit; interrupted; ran too long; TiDB's "result undetermined".
         1180 | 1317 | 1969 | 3024 | 8501 => StatementErrorClass::Undecided,
@@ -163,6 +163,6 @@ mod tests {
         assert_eq!(class_of(3101, "40000"), StatementErrorClass::RolledBackHere);
         assert_eq!(class_of(1020, "HY000"), StatementErrorClass::Stale);
         assert_eq!(class_of(1180, "HY000"), StatementErrorClass::Undecided);
-        assert_eq!(class_of(3100, "HY000"), StatementErrorClass::HostLeaving);
+        assert_eq!(class_of(3100, "HY000"), StatementErrorClass::ServerLeaving);
     }
 }

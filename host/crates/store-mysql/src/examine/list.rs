@@ -36,11 +36,11 @@ pub(crate) fn each(options: &MysqlOptions) -> Vec<(String, MysqlOptions)> {
 }
 
 /// Returns the findings on all servers that answered, taken together.
-pub(crate) fn judge(met: &[ReachedServer]) -> Vec<ExamineFinding> {
+pub(crate) fn judge(reached: &[ReachedServer]) -> Vec<ExamineFinding> {
     let mut findings = Vec::new();
-    findings.extend(cluster(met));
-    if !met.is_empty() && met.iter().all(|it| it.is_closed) {
-        let found = match met.len() {
+    findings.extend(cluster(reached));
+    if !reached.is_empty() && reached.iter().all(|it| it.is_closed) {
+        let found = match reached.len() {
             1 => "the server takes no writes: no host can start on it",
             _ => "no server of the URL takes writes: no host can start on them",
         };
@@ -51,23 +51,29 @@ pub(crate) fn judge(met: &[ReachedServer]) -> Vec<ExamineFinding> {
 }
 
 /// Checks whether the servers form one cluster. A single server needs no finding.
-fn cluster(met: &[ReachedServer]) -> Option<ExamineFinding> {
+fn cluster(reached: &[ReachedServer]) -> Option<ExamineFinding> {
     const SUBJECT: &str = "causality";
-    if met.len() < 2 {
+    if reached.len() < 2 {
         return None;
     }
-    let Some(member) = met.iter().find(|it| it.server.kind != ServerKind::Plain) else {
+    let Some(member) = reached
+        .iter()
+        .find(|it| it.server.kind != ServerKind::Plain)
+    else {
         let found = "the URL names several servers, and they are in no Galera cluster and in no replication group: after a failure \
                      the next server may lack the last commits";
         let remedy = "name one server or a cluster; SCALING.md explains which commits a replica pair can lose";
         return Some(ExamineFinding::warning(SUBJECT, found, remedy));
     };
-    let strangers: Vec<_> = (met.iter())
+    let strangers: Vec<_> = (reached.iter())
         .filter(|it| !std::ptr::eq(*it, member) && !it.server.names_cluster_of(&member.server))
         .map(|it| it.name.as_str())
         .collect();
     if strangers.is_empty() {
-        let found = format!("the {} servers that answered are one cluster", met.len());
+        let found = format!(
+            "the {} servers that answered are one cluster",
+            reached.len()
+        );
         return Some(ExamineFinding::good(SUBJECT, found));
     }
     let found = format!(
@@ -89,13 +95,13 @@ mod tests {
     use crate::server::{GroupMemberState, ServerVariables};
     use cloakroom_session::store::examine::ExamineState;
 
-    fn met(name: &str, variables: &[(&str, &str)]) -> ReachedServer {
+    fn reached(name: &str, variables: &[(&str, &str)]) -> ReachedServer {
         let mut facts = ServerVariables::default();
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
         facts.add(variables.iter().map(pair));
         ReachedServer {
             name: name.to_owned(),
-            server: facts.server(GroupMemberState::Untold),
+            server: facts.server(GroupMemberState::Unknown),
             is_closed: facts.read_only().is_some(),
         }
     }
@@ -106,17 +112,17 @@ mod tests {
             ("wsrep_provider", "/usr/lib/libgalera_smm.so"),
             ("wsrep_cluster_state_uuid", cluster),
         ];
-        met(name, &variables)
+        reached(name, &variables)
     }
 
-    fn states(met: &[ReachedServer]) -> Vec<ExamineState> {
-        judge(met).iter().map(|it| it.state).collect()
+    fn states(reached: &[ReachedServer]) -> Vec<ExamineState> {
+        judge(reached).iter().map(|it| it.state).collect()
     }
 
     #[test]
     fn servers_of_one_list_that_do_not_belong_together_are_a_fault() {
         let (one, same, other) = (node("a:1", "u"), node("b:1", "u"), node("c:1", "v"));
-        let plain = met("d:1", &[]);
+        let plain = reached("d:1", &[]);
         let findings = judge(&[one, same, other, plain]);
         assert_eq!(findings[0].state, ExamineState::Fault);
         let found = &findings[0].found;
@@ -130,20 +136,23 @@ mod tests {
             [ExamineState::Good]
         );
         assert_eq!(
-            states(&[met("a", &[]), met("b", &[])]),
+            states(&[reached("a", &[]), reached("b", &[])]),
             [ExamineState::Warning]
         );
-        assert!(states(&[met("a", &[])]).is_empty());
-        let group = |name| met(name, &[("group_replication_group_name", "g")]);
+        assert!(states(&[reached("a", &[])]).is_empty());
+        let group = |name| reached(name, &[("group_replication_group_name", "g")]);
         assert_eq!(states(&[group("a"), group("b")]), [ExamineState::Good]);
-        assert_eq!(states(&[met("a", &[]), group("b")]), [ExamineState::Fault]);
+        assert_eq!(
+            states(&[reached("a", &[]), group("b")]),
+            [ExamineState::Fault]
+        );
     }
 
     #[test]
     fn servers_that_all_take_no_writes_are_a_fault() {
-        let closed = || met("a", &[("read_only", "ON")]);
+        let closed = || reached("a", &[("read_only", "ON")]);
         assert_eq!(states(&[closed()]), [ExamineState::Fault]);
-        let open = met("b", &[]);
+        let open = reached("b", &[]);
         assert_eq!(states(&[closed(), open]), [ExamineState::Warning], "a pair");
     }
 

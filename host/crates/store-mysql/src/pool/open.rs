@@ -33,24 +33,24 @@ impl ServerPool {
     /// request. An attempt that was cut short is not a reason to leave a server.
     pub(crate) async fn open(
         self: &Arc<Self>,
-        mut seat: PoolPermit,
+        mut permit: PoolPermit,
         probe: ProbeGuard<'_>,
         times: PoolTimeouts,
         deadline: Instant,
     ) -> Result<ConnectionAttempt, StatementError> {
         let now = Instant::now();
         let until = deadline.min(now + times.connect);
-        let patience = match probe.0.is_none() && seat.has_others() {
+        let wait_until = match probe.0.is_none() && permit.has_others() {
             true => until.min(now + OPEN_STALL),
             false => until,
         };
         let is_cut_short = until.saturating_duration_since(now) < times.connect / FAIR_SHARE;
-        let mut opening = Box::pin(connect(seat.pool()));
-        let outcome = match timeout_at(patience.into(), &mut opening).await {
+        let mut opening = Box::pin(connect(permit.pool()));
+        let outcome = match timeout_at(wait_until.into(), &mut opening).await {
             Ok(outcome) => outcome,
-            Err(_) if patience < until || is_cut_short => {
-                tokio::spawn(open_beside(seat, opening, times.connect));
-                return match is_cut_short && patience == until {
+            Err(_) if wait_until < until || is_cut_short => {
+                tokio::spawn(open_in_background(permit, opening, times.connect));
+                return match is_cut_short && wait_until == until {
                     true => Err(self.not_asked()),
                     false => Ok(ConnectionAttempt::Elsewhere(None)),
                 };
@@ -62,12 +62,12 @@ impl ServerPool {
         };
         match outcome {
             Ok(connection) => {
-                self.opened(&mut seat, probe);
-                Ok(ConnectionAttempt::Opened(connection, seat))
+                self.opened(&mut permit, probe);
+                Ok(ConnectionAttempt::Opened(connection, permit))
             }
             Err(fault) => {
                 let fault = fault.at(&self.name);
-                match self.refused(seat, &fault, probe) {
+                match self.refused(permit, &fault, probe) {
                     true => Ok(ConnectionAttempt::Elsewhere(Some(fault))),
                     false => Err(fault),
                 }
@@ -75,22 +75,22 @@ impl ServerPool {
         }
     }
 
-    fn opened(&self, seat: &mut PoolPermit, mut probe: ProbeGuard<'_>) {
+    fn opened(&self, permit: &mut PoolPermit, mut probe: ProbeGuard<'_>) {
         // Outside a probe, the connection may be an old one, which proves nothing.
         if probe.0.take().is_some() {
             let mut state = self.lock();
             state.circuit.connected(Instant::now());
-            seat.set_probe(state.circuit.is_probed());
+            permit.set_probe(state.circuit.is_probed());
         }
-        if !seat.fill() {
+        if !permit.fill() {
             return;
         }
         let server = self.learned.server();
         let mut state = self.lock();
         let is_whole = state.size.granted(Instant::now());
-        let is_news = server.is_some() && state.told != server;
-        if is_news {
-            state.told.clone_from(&server);
+        let is_new = server.is_some() && state.logged != server;
+        if is_new {
+            state.logged.clone_from(&server);
         }
         drop(state);
         if is_whole {
@@ -99,7 +99,7 @@ impl ServerPool {
                 "the session store's host gives all configured connections again"
             );
         }
-        if let Some(server) = server.filter(|_| is_news) {
+        if let Some(server) = server.filter(|_| is_new) {
             tracing::info!(host = self.name, %server, "connected to a server of the session store");
         }
     }
@@ -115,9 +115,9 @@ impl ServerPool {
 
     /// Handles a refused connection. Returns true if there are other connections to wait for. If there are none, or if
     /// the server reports that it takes no writes, the server is not used for a while.
-    fn refused(&self, seat: PoolPermit, fault: &StatementError, probe: ProbeGuard<'_>) -> bool {
-        let generation = seat.generation();
-        let has_others = fault.class != StatementErrorClass::HostUnfit && seat.retire(fault);
+    fn refused(&self, permit: PoolPermit, fault: &StatementError, probe: ProbeGuard<'_>) -> bool {
+        let generation = permit.generation();
+        let has_others = fault.class != StatementErrorClass::ServerUnfit && permit.retire(fault);
         if !has_others {
             self.give_up(generation, fault, probe);
         }
@@ -125,11 +125,11 @@ impl ServerPool {
     }
 }
 
-/// Opens a connection. Retries once if the first attempt was cut off: one broken link does not mean that the server is
+/// Opens a connection. Retries once if the first attempt was cut off: one broken connection does not mean that the server is
 /// down.
 async fn connect(pool: Pool) -> Result<Conn, StatementError> {
     match pool.get_conn().await.map_err(|e| fault_of(&e)) {
-        Err(first) if first.class == StatementErrorClass::LinkLost => {
+        Err(first) if first.class == StatementErrorClass::ConnectionLost => {
             pool.get_conn().await.map_err(|e| fault_of(&e))
         }
         outcome => outcome,
@@ -137,12 +137,12 @@ async fn connect(pool: Pool) -> Result<Conn, StatementError> {
 }
 
 /// Opens a connection for which no request waits any more. The next request can use it.
-async fn open_beside(
-    mut seat: PoolPermit,
+async fn open_in_background(
+    mut permit: PoolPermit,
     opening: impl Future<Output = Result<Conn, StatementError>> + Send,
     time_max: Duration,
 ) {
-    let server = Arc::clone(seat.server());
+    let server = Arc::clone(permit.server());
     let outcome = timeout(time_max, opening).await;
     let outcome = outcome.unwrap_or_else(|_| {
         Err(StatementError::timed_out(
@@ -152,12 +152,12 @@ async fn open_beside(
     });
     match outcome {
         Ok(connection) => {
-            server.opened(&mut seat, ProbeGuard(None));
+            server.opened(&mut permit, ProbeGuard(None));
             // Give the connection back before its slot is free, so that the next request finds it there.
             drop(connection);
         }
         Err(fault) => {
-            server.refused(seat, &fault.at(&server.name), ProbeGuard(None));
+            server.refused(permit, &fault.at(&server.name), ProbeGuard(None));
         }
     }
 }
@@ -185,7 +185,7 @@ mod tests {
             connect,
             statement: connect,
         };
-        let ask = async |time: Duration| server.link(times, Instant::now() + time).await.err();
+        let ask = async |time: Duration| server.acquire(times, Instant::now() + time).await.err();
 
         let fault = ask(Duration::from_millis(50)).await.unwrap();
         assert!(

@@ -37,7 +37,7 @@ pub(crate) struct PoolPermit {
     /// Whether the next statement on this slot is the circuit's probe.
     is_probe: bool,
     // Dropped last, so that the next request with this permit finds the slot free.
-    permit: Option<OwnedSemaphorePermit>,
+    semaphore_permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PoolSlot {
@@ -63,15 +63,15 @@ impl ServerPool {
             CircuitDecision::Refused(fault) => return Err(fault),
         };
         let slot = state.idle.pop_back();
-        let seat = PoolPermit {
+        let permit = PoolPermit {
             server: Arc::clone(self),
-            slot: Some(slot.expect("there is a free place for each permit")),
+            slot: Some(slot.expect("there is a free slot for each permit")),
             generation: state.generation,
             is_sound: false,
             is_probe: false,
-            permit: Some(permit),
+            semaphore_permit: Some(permit),
         };
-        Ok((seat, probe))
+        Ok((permit, probe))
     }
 }
 
@@ -136,7 +136,7 @@ impl PoolPermit {
         }
         state.open -= own;
         let mut given_up: Vec<PoolSlot> = self.slot.take().into_iter().collect();
-        if let Some(permit) = self.permit.take() {
+        if let Some(permit) = self.semaphore_permit.take() {
             permit.forget();
         }
         let empty = state.idle.iter().filter(|slot| !slot.is_open).count();

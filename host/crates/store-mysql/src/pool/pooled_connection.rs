@@ -10,9 +10,9 @@ use super::{PoolPermit, ServerPool};
 
 /// A connection that is in use. Dropping it gives it back, or closes it if a statement on it did not finish.
 pub(crate) struct PooledConnection<'a> {
-    // Dropped before `seat`, so that the next request finds the connection in its slot.
+    // Dropped before `permit`, so that the next request finds the connection in its slot.
     connection: Conn,
-    seat: PoolPermit,
+    permit: PoolPermit,
     server: &'a ServerPool,
     statement_timeout: Duration,
 }
@@ -20,13 +20,13 @@ pub(crate) struct PooledConnection<'a> {
 impl<'a> PooledConnection<'a> {
     pub(crate) fn new(
         connection: Conn,
-        seat: PoolPermit,
+        permit: PoolPermit,
         server: &'a ServerPool,
         statement_timeout: Duration,
     ) -> Self {
         Self {
             connection,
-            seat,
+            permit,
             server,
             statement_timeout,
         }
@@ -49,18 +49,18 @@ impl<'a> PooledConnection<'a> {
         time_max: Duration,
     ) -> Result<StatementResult, StatementError> {
         // Until the answer arrives: the driver closes a connection whose statement did not finish.
-        self.seat.set_sound(false);
+        self.permit.set_sound(false);
         let outcome = connection::run(&mut self.connection, statement, time_max).await;
         let is_lost = |fault: &StatementError| {
             matches!(
                 fault.class,
-                StatementErrorClass::LinkLost
+                StatementErrorClass::ConnectionLost
                     | StatementErrorClass::TimedOut
-                    | StatementErrorClass::HostLeaving
+                    | StatementErrorClass::ServerLeaving
             )
         };
-        self.seat.set_sound(!outcome.as_ref().is_err_and(is_lost));
-        let generation = self.seat.generation();
+        self.permit.set_sound(!outcome.as_ref().is_err_and(is_lost));
+        let generation = self.permit.generation();
         let server = self.server.index;
         let origin = ServerEpoch { server, generation };
         let outcome = outcome.map_err(|fault| fault.at(self.server.name()).of_origin(origin));

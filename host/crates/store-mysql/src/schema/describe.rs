@@ -11,19 +11,19 @@ use cloakroom_session::record::Charset;
 
 /// Describes the table with these names. The result has no columns if the table does not exist.
 pub(crate) async fn describe(
-    link: &mut PooledConnection<'_>,
+    connection: &mut PooledConnection<'_>,
     names: &SchemaNames,
 ) -> Result<TableDescription, MysqlConnectError> {
     let table_name = || vec![Value::from(names.table.as_str())];
     let columns = query(
-        link,
+        connection,
         "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, CHARACTER_MAXIMUM_LENGTH, IS_NULLABLE, \
          COLUMN_DEFAULT, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
         table_name(),
     );
     let columns = columns.await?;
     let indexes = query(
-        link,
+        connection,
         "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME FROM information_schema.STATISTICS \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
         table_name(),
@@ -50,18 +50,22 @@ pub(crate) async fn describe(
     let data = columns
         .iter()
         .find(|it| it.name.eq_ignore_ascii_case(names.data.as_str()));
-    let charset = charset(link, data.and_then(|data| data.character_set.as_deref())).await;
+    let charset = charset(
+        connection,
+        data.and_then(|data| data.character_set.as_deref()),
+    )
+    .await;
     Ok(TableDescription {
         columns,
         indexes: grouped,
         charset,
-        checks: checks(link, names).await,
+        checks: checks(connection, names).await,
     })
 }
 
 /// Returns the characters that the character set with this name can hold. For a single-byte set, asks the server for
 /// all of them, because a server's table can differ from other tables of the same name.
-async fn charset(link: &mut PooledConnection<'_>, name: Option<&str>) -> Charset {
+async fn charset(connection: &mut PooledConnection<'_>, name: Option<&str>) -> Charset {
     let known = Charset::of_mysql(name);
     let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let Some(name) = name.filter(is_name).filter(|_| known == Charset::Ascii) else {
@@ -74,7 +78,7 @@ async fn charset(link: &mut PooledConnection<'_>, name: Option<&str>) -> Charset
         "SELECT CONVERT(CONVERT(UNHEX('{bytes}') USING {name}) USING utf8mb4) FROM information_schema.CHARACTER_SETS \
          WHERE CHARACTER_SET_NAME = ? AND MAXLEN = 1"
     );
-    let rows = query(link, &sql, vec![Value::from(name)]).await;
+    let rows = query(connection, &sql, vec![Value::from(name)]).await;
     let held = rows.ok().and_then(|rows| text(rows.first()?, 0));
     // A byte without a character is converted to `?` or U+FFFD.
     let chars = held
@@ -86,14 +90,14 @@ async fn charset(link: &mut PooledConnection<'_>, name: Option<&str>) -> Charset
 }
 
 /// Returns the names of the table's CHECK constraints. Empty if the server does not show them to this account.
-async fn checks(link: &mut PooledConnection<'_>, names: &SchemaNames) -> Vec<String> {
+async fn checks(connection: &mut PooledConnection<'_>, names: &SchemaNames) -> Vec<String> {
     // MariaDB has the table's name in this view and lists column constraints only here. MySQL's view has no table name.
     const OF_MARIADB: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
                               WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ?";
     const OF_MYSQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.TABLE_CONSTRAINTS \
                             WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CONSTRAINT_TYPE = 'CHECK'";
     for sql in [OF_MARIADB, OF_MYSQL] {
-        if let Ok(rows) = query(link, sql, vec![Value::from(names.table.as_str())]).await {
+        if let Ok(rows) = query(connection, sql, vec![Value::from(names.table.as_str())]).await {
             return rows.iter().filter_map(|row| text(row, 0)).collect();
         }
     }
@@ -123,11 +127,11 @@ impl ColumnDescription {
 }
 
 async fn query(
-    link: &mut PooledConnection<'_>,
+    connection: &mut PooledConnection<'_>,
     text: &str,
     values: Vec<Value>,
 ) -> Result<Vec<Row>, MysqlConnectError> {
-    let answer = link.run(&Statement { text, values }).await;
+    let answer = connection.run(&Statement { text, values }).await;
     answer
         .map(|answer| answer.rows)
         .map_err(|fault| fault.to_connect_error())

@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// Changes the table and returns the only finding on it.
-    fn told(change: impl FnOnce(&mut TableDescription)) -> ExamineFinding {
+    fn finding(change: impl FnOnce(&mut TableDescription)) -> ExamineFinding {
         let mut table = table();
         change(&mut table);
         let mut refusals = of(&table, &SchemaNames::default());
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_a_table_refuses_is_told_with_the_sql_that_helps() {
-        let charset = told(|table| {
+        let charset = finding(|table| {
             table.columns[2].character_set = Some("latin1".to_owned());
             table.charset = Charset::Ascii;
         });
@@ -234,14 +234,14 @@ mod tests {
                 .contains("MODIFY `data` mediumtext CHARACTER SET utf8mb4")
         );
 
-        let json = told(|table| table.columns[2] = column("data", "json"));
+        let json = finding(|table| table.columns[2] = column("data", "json"));
         assert!(json.found.contains("the type json"), "{json:?}");
         let mut native = table();
         native.columns[2] = column("data", "json");
         assert!(is_json(&native, &SchemaNames::default()));
         assert!(!is_json(&table(), &SchemaNames::default()));
 
-        let id = told(|table| table.columns[0].chars_max = Some(16));
+        let id = finding(|table| table.columns[0].chars_max = Some(16));
         assert!(id.found.contains("room for 16 characters"), "{id:?}");
         assert!(id.remedy.contains("MODIFY `session_id` varchar(128)"));
 
@@ -253,16 +253,16 @@ mod tests {
             ("datetime", ExamineState::Fault),
             ("timestamp", ExamineState::Fault),
         ] {
-            let expiry = told(|table| table.columns[1].kind = kind.to_owned());
+            let expiry = finding(|table| table.columns[1].kind = kind.to_owned());
             assert!(expiry.found.contains(kind), "{expiry:?}");
             assert_eq!(expiry.state, state, "{expiry:?}");
         }
 
-        let foreign = told(|table| table.columns.push(column("who", "varchar(9)")));
+        let foreign = finding(|table| table.columns.push(column("who", "varchar(9)")));
         assert!(foreign.found.contains("`who`"), "{foreign:?}");
         assert!(foreign.remedy.ends_with("MODIFY `who` varchar(9) NULL"));
 
-        let check = told(|table| table.checks.push("short".to_owned()));
+        let check = finding(|table| table.checks.push("short".to_owned()));
         assert!(
             check.remedy.ends_with("DROP CONSTRAINT `short`"),
             "{check:?}"

@@ -89,16 +89,16 @@ fn a_server_is_read_only_when_any_of_its_variables_says_so() {
 fn a_galera_node_is_healthy_when_it_is_ready_and_synced() {
     assert!(
         galera("7", "4")
-            .server(GroupMemberState::Untold)
+            .server(GroupMemberState::Unknown)
             .is_healthy_member
     );
     let donor = galera("7", "2");
-    assert!(!donor.server(GroupMemberState::Untold).is_healthy_member);
+    assert!(!donor.server(GroupMemberState::Unknown).is_healthy_member);
     assert_eq!(donor.galera_fault(), None, "it serves all the same");
     let mut outside = galera("7", "4");
     outside.add([("wsrep_ready".to_owned(), Some("OFF".to_owned()))]);
     assert!(outside.galera_fault().is_some());
-    assert!(!outside.server(GroupMemberState::Untold).is_healthy_member);
+    assert!(!outside.server(GroupMemberState::Unknown).is_healthy_member);
 }
 
 #[test]
@@ -117,33 +117,33 @@ fn a_member_of_a_group_is_healthy_when_it_is_online_among_a_majority_and_writabl
 
     let mut facts = group("BEFORE");
     assert!(facts.server(GroupMemberState::Online).is_healthy_member);
-    assert!(!facts.server(GroupMemberState::Untold).is_healthy_member);
+    assert!(!facts.server(GroupMemberState::Unknown).is_healthy_member);
     facts.add([("super_read_only".to_owned(), Some("ON".to_owned()))]);
     assert!(!facts.server(GroupMemberState::Online).is_healthy_member);
 }
 
 #[test]
 fn only_members_of_one_cluster_hold_the_same() {
-    let one = galera("7", "4").server(GroupMemberState::Untold);
+    let one = galera("7", "4").server(GroupMemberState::Unknown);
     let group = group("BEFORE").server(GroupMemberState::Online);
-    let plain = facts(&[("version", "8.4.0")]).server(GroupMemberState::Untold);
+    let plain = facts(&[("version", "8.4.0")]).server(GroupMemberState::Unknown);
     assert!(one.shares_cluster_with(&one) && group.shares_cluster_with(&group));
     assert!(!one.shares_cluster_with(&group));
     assert!(!plain.shares_cluster_with(&plain));
     let mut elsewhere = galera("7", "4");
     let uuid = "wsrep_cluster_state_uuid".to_owned();
     elsewhere.add([(uuid, Some("c2".to_owned()))]);
-    assert!(!one.shares_cluster_with(&elsewhere.server(GroupMemberState::Untold)));
+    assert!(!one.shares_cluster_with(&elsewhere.server(GroupMemberState::Unknown)));
 }
 
 #[test]
 fn the_operator_is_told_in_one_line() {
-    let told = |facts: &ServerVariables| facts.server(GroupMemberState::Online).to_string();
+    let online = |facts: &ServerVariables| facts.server(GroupMemberState::Online).to_string();
     let plain = facts(&[("version", "11.4.2-MariaDB")]);
-    assert_eq!(told(&plain), "a single server, version 11.4.2-MariaDB");
-    assert!(told(&galera("0", "4")).contains("wsrep_sync_wait raised"));
-    assert!(told(&galera("15", "4")).ends_with("wsrep_sync_wait = 15"));
-    assert!(told(&group("BEFORE")).contains("several primaries"));
+    assert_eq!(online(&plain), "a single server, version 11.4.2-MariaDB");
+    assert!(online(&galera("0", "4")).contains("wsrep_sync_wait raised"));
+    assert!(online(&galera("15", "4")).ends_with("wsrep_sync_wait = 15"));
+    assert!(online(&group("BEFORE")).contains("several primaries"));
 }
 
 #[test]
@@ -166,12 +166,15 @@ fn a_server_that_refuses_statements_is_told_before_it_gets_one() {
 
 #[test]
 fn a_member_whose_state_the_account_may_not_see_is_no_member() {
-    let (told, untold) = (GroupMemberState::Online, GroupMemberState::Untold);
-    let (told, untold) = (group("BEFORE").server(told), group("BEFORE").server(untold));
-    assert!(told.is_clustered() && !untold.is_clustered());
-    assert!(!told.shares_cluster_with(&untold) && !untold.shares_cluster_with(&told));
-    assert!(told.names_cluster_of(&untold));
+    let (online, unknown) = (GroupMemberState::Online, GroupMemberState::Unknown);
+    let (online, unknown) = (
+        group("BEFORE").server(online),
+        group("BEFORE").server(unknown),
+    );
+    assert!(online.is_clustered() && !unknown.is_clustered());
+    assert!(!online.shares_cluster_with(&unknown) && !unknown.shares_cluster_with(&online));
+    assert!(online.names_cluster_of(&unknown));
     let right = "GRANT SELECT ON performance_schema.replication_group_members";
-    assert!(untold.to_string().ends_with(right), "{untold}");
-    assert!(!told.to_string().contains("GRANT"));
+    assert!(unknown.to_string().ends_with(right), "{unknown}");
+    assert!(!online.to_string().contains("GRANT"));
 }

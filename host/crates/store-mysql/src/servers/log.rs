@@ -9,7 +9,7 @@ use cloakroom_base::telemetry::metrics::Scrape;
 use cloakroom_session::store::ServerStanding;
 
 impl ServerList {
-    pub(crate) fn tell_switch(&self, index: usize, reason: &str) {
+    pub(crate) fn log_switch(&self, index: usize, reason: &str) {
         let (host, first) = (self.servers[index].name(), self.servers[0].name());
         if index == 0 {
             tracing::info!(
@@ -27,19 +27,19 @@ impl ServerList {
         }
     }
 
-    /// Logs the start of a period of help. Called once per period.
-    pub(crate) fn tell_help(&self, full: usize, helper: usize, reason: &str) {
+    /// Logs the start of a fallback period. Called once per period.
+    pub(crate) fn log_fallback(&self, full: usize, fallback: usize, reason: &str) {
         tracing::warn!(
             host = self.servers[full].name(),
-            helper = self.servers[helper].name(),
+            helper = self.servers[fallback].name(),
             reason,
             "the session store's server refuses more connections: another member of the cluster helps out"
         );
     }
 
-    /// Logs the end of a period of help, once.
-    pub(crate) fn tell_end_of_help(&self) {
-        let is_over = self.help().is_over(Instant::now());
+    /// Logs the end of a fallback period, once.
+    pub(crate) fn log_end_of_fallback(&self) {
+        let is_over = self.fallback().is_over(Instant::now());
         if is_over {
             let in_use = self.choice().current();
             let host = self.servers[in_use].name();
@@ -56,13 +56,13 @@ impl ServerList {
         let (current, servers) = (choice.current(), self.servers.len());
         let barred: Vec<_> = (0..servers).map(|i| choice.is_barred(i)).collect();
         drop(choice);
-        let helper = self.help().helper(Instant::now());
+        let fallback = self.fallback().server(Instant::now());
         let standing = |(index, server): (usize, &Arc<ServerPool>)| {
             let usage = server.usage();
             ServerStanding {
                 name: server.name().to_owned(),
                 is_in_use: index == current,
-                is_helping: helper == Some(index),
+                is_helping: fallback == Some(index),
                 is_barred: barred[index] && index != current,
                 is: server.server().map(|it| it.to_string()),
                 connections: usage.open,
@@ -73,16 +73,17 @@ impl ServerList {
         self.servers.iter().enumerate().map(standing).collect()
     }
 
-    pub(crate) fn tell(&self, scrape: &Scrape) {
+    /// Adds the metrics of the servers.
+    pub(crate) fn add_metrics(&self, scrape: &Scrape) {
         scrape.add(&self.deadlocks);
         scrape.add(&self.switches);
         let in_use = self.choice().current();
-        let helper = self.help().helper(Instant::now());
+        let fallback = self.fallback().server(Instant::now());
         scrape.gauge(
             "cloakroom_store_server_preferred",
             "1 while the first server of the session store's list is in use, 0 while another one is in use or helps out.",
             &[],
-            i64::from(in_use == 0 && helper.is_none()),
+            i64::from(in_use == 0 && fallback.is_none()),
         );
         for (index, server) in self.servers.iter().enumerate() {
             let (usage, labels) = (server.usage(), [("server", server.name())]);
@@ -96,7 +97,7 @@ impl ServerList {
             gauge(
                 "cloakroom_store_server_helps_out",
                 "1 for a server that recently gave a connection because the server in use gave none.",
-                i64::from(helper == Some(index)),
+                i64::from(fallback == Some(index)),
             );
             gauge(
                 "cloakroom_store_connections",

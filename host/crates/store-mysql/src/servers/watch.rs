@@ -17,9 +17,9 @@ use super::ServerList;
 
 /// Time between two checks of the server in use. For this long, a host that only reads may continue to use a demoted
 /// primary.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest wait for a connection for a check.
-const LOOK_PATIENCE: Duration = Duration::from_millis(500);
+const CHECK_ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time between two checks of the servers that precede the server in use in the list.
 const EARLIER_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -46,12 +46,12 @@ impl Drop for ServerWatch {
 
 async fn watch_used(shared: &Weak<MysqlShared>) {
     loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        shared.hosts.look().await;
-        shared.hosts.tell_end_of_help();
+        shared.servers.check_current().await;
+        shared.servers.log_end_of_fallback();
     }
 }
 
@@ -61,7 +61,7 @@ async fn watch_earlier(shared: &Weak<MysqlShared>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        shared.hosts.look_at_earlier().await;
+        shared.servers.check_earlier().await;
     }
 }
 
@@ -69,32 +69,32 @@ impl ServerList {
     /// Leaves the server in use if it no longer takes writes, because its rows are then those of a replica.
     ///
     /// Cancel safety: dropping it costs at most one connection.
-    async fn look(&self) {
+    async fn check_current(&self) {
         let current = self.choice().current();
         let server = &self.servers[current];
         let times = PoolTimeouts {
-            acquire: LOOK_PATIENCE,
+            acquire: CHECK_ACQUIRE_TIMEOUT,
             ..self.times
         };
-        let deadline = Instant::now() + LOOK_PATIENCE + self.times.connect;
+        let deadline = Instant::now() + CHECK_ACQUIRE_TIMEOUT + self.times.connect;
         // A failure to connect is handled by the pool.
-        let Ok(mut link) = server.link(times, deadline).await else {
+        let Ok(mut connection) = server.acquire(times, deadline).await else {
             return;
         };
         let statement = Statement {
             text: READ_ONLY,
             values: Vec::new(),
         };
-        let Ok(answer) = link.run(&statement).await else {
+        let Ok(answer) = connection.run(&statement).await else {
             return;
         };
-        drop(link);
+        drop(connection);
         let mut facts = ServerVariables::default();
         facts.add(answer.rows.into_iter().filter_map(variable));
         if let Some(name) = facts.read_only() {
             let detail = format!("the server no longer takes writes: {name} is on");
             let fault = StatementError::new(
-                StatementErrorClass::HostUnfit,
+                StatementErrorClass::ServerUnfit,
                 StatementProgress::NotSent,
                 detail,
             );
@@ -106,7 +106,7 @@ impl ServerList {
     /// enough.
     ///
     /// Cancel safety: dropping it changes nothing.
-    async fn look_at_earlier(&self) {
+    async fn check_earlier(&self) {
         let (earlier, cluster) = {
             let choice = self.choice();
             (choice.earlier(), choice.cluster().cloned())
@@ -123,13 +123,13 @@ impl ServerList {
             if is_healthy {
                 server.is_back();
             }
-            let (before, returns) = {
+            let (before, is_due) = {
                 let mut choice = self.choice();
                 let before = choice.current();
-                let returns = choice.looked_at(index, is_healthy, Instant::now());
-                (before, returns)
+                let is_due = choice.record_check(index, is_healthy, Instant::now());
+                (before, is_due)
             };
-            if returns {
+            if is_due {
                 self.switched(
                     before,
                     index,
