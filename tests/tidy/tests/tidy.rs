@@ -67,7 +67,7 @@ struct AcceptedCircle {
 }
 
 /// The crates that only certain modules may name, with these modules.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("mysql_async", &["host/crates/store-mysql/src"]),
     ("rusqlite", &["host/crates/store-sqlite/src"]),
     ("wasmtime", &["host/crates/runtime/src"]),
@@ -83,10 +83,18 @@ const HOMES: [(&str, &[&str]); 14] = [
         "notify",
         &["host/crates/runtime/src/watch", "host/crates/dev/src/live"],
     ),
+    ("cloakroom_dev", &AUTHOR_COMMANDS),
     ("anyhow", &["host/src"]),
     ("prometheus", &["host/crates/base/src/telemetry"]),
 ];
 
+/// The commands that a build without the feature `dev` leaves out.
+const AUTHOR_COMMANDS: [&str; 4] = [
+    "host/src/cli/dev",
+    "host/src/cli/inspect",
+    "host/src/cli/new",
+    "host/src/cli/test",
+];
 const HTTP: [&str; 4] = [
     "host/crates/server/src",
     "host/crates/host/src/handler",
