@@ -147,6 +147,8 @@ tidy-figures: ## print figures of the code: language, names, lengths, import cir
 .PHONY: lint
 lint: format lint-guests ## check formatting, lints and documentation
 	cargo clippy --locked $(ignore_rust_version) --workspace --all-targets -- -D warnings
+	@# The host without the commands for authors of guests.
+	cargo clippy --locked $(ignore_rust_version) --package cloakroom --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked $(ignore_rust_version) --workspace --no-deps
 
 .PHONY: format

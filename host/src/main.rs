@@ -1,5 +1,9 @@
-//! The process: reads the command line and the configuration, runs the command, handles signals and returns the exit code. All
-//! other decisions are made elsewhere.
+//! The binary `cloakroom`: a host that serves HTTP with WebAssembly components (guests) and gives each visitor a session, and the
+//! commands to check, operate and develop for such a host.
+//!
+//! This crate is the command line: [`cli`] has a module for each command, [`signals`] handles the signals, and `main` runs the
+//! command and returns its exit code. The host is the crate `cloakroom_host`. The tools for authors of guests (`new`, `dev`, `test`,
+//! `inspect`) are the crate `cloakroom_dev`, which only a build with the feature `dev` (the default) contains.
 //!
 //! The allocator and thin LTO were measured: about a tenth of the processor time per request each. mimalloc was as fast as
 //! jemalloc and kept twice the memory (`host/benches/results/profile.md`). jemalloc returns memory to the system in threads of
@@ -15,7 +19,9 @@ use clap::Parser as _;
 use rustix::process::{Resource, Rlimit};
 
 use self::cli::{Cli, CliCommand};
-use self::cli::{check, compile, dev, guests, inspect, new, serve, store, test};
+use self::cli::{check, compile, guests, serve, store};
+#[cfg(feature = "dev")]
+use self::cli::{dev, inspect, new, test};
 use cloakroom_base::telemetry;
 
 /// Measured against the allocator of the C library: a tenth less CPU time per request, for 3 MiB more memory under load.
@@ -29,11 +35,15 @@ fn main() -> ExitCode {
     leave_no_core_dump();
     match Cli::parse().command {
         CliCommand::Serve(args) => block_on(serve::run(args)),
+        #[cfg(feature = "dev")]
         CliCommand::Dev(args) => block_on(dev::run(args)),
         CliCommand::Check(args) => block_on(check::run(args)),
+        #[cfg(feature = "dev")]
         CliCommand::Test(args) => block_on(test::run(args)),
         CliCommand::Guests(args) => block_on(guests::run(args)),
+        #[cfg(feature = "dev")]
         CliCommand::New(args) => block_on(async { new::run(args) }),
+        #[cfg(feature = "dev")]
         CliCommand::Inspect(args) => block_on(async { inspect::run(args) }),
         CliCommand::Store(args) => block_on(store::run(args)),
         // Runs before the process starts any thread.

@@ -46,7 +46,7 @@ pub const ACCEPTED_CIRCLES: [AcceptedCircle; 2] = [
 ];
 
 /// The crates that only certain modules may name, with these modules.
-pub const HOMES: [(&str, &[&str]); 14] = [
+pub const HOMES: [(&str, &[&str]); 15] = [
     ("mysql_async", &["host/crates/store-mysql/src"]),
     ("rusqlite", &["host/crates/store-sqlite/src"]),
     ("wasmtime", &["host/crates/runtime/src"]),
@@ -62,10 +62,18 @@ pub const HOMES: [(&str, &[&str]); 14] = [
         "notify",
         &["host/crates/runtime/src/watch", "host/crates/dev/src/live"],
     ),
+    ("cloakroom_dev", &AUTHOR_COMMANDS),
     ("anyhow", &["host/src"]),
     ("prometheus", &["host/crates/base/src/telemetry"]),
 ];
 
+/// The commands that a build without the feature `dev` leaves out.
+const AUTHOR_COMMANDS: [&str; 4] = [
+    "host/src/cli/dev",
+    "host/src/cli/inspect",
+    "host/src/cli/new",
+    "host/src/cli/test",
+];
 const HTTP: [&str; 4] = [
     "host/crates/server/src",
     "host/crates/host/src/handler",
