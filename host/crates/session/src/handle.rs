@@ -22,9 +22,9 @@ use crate::record::{CookieAttributes, SessionId, check_value};
 ///
 /// Cancel safety: a dropped call has not happened, except `save`, which continues in the background.
 #[derive(Clone)]
-pub struct Session(Arc<SessionShared>);
+pub struct Session(Arc<HandleState>);
 
-struct SessionShared {
+struct HandleState {
     grant: Arc<SessionGrant>,
     /// The run. If there is none, every call is denied for this reason.
     run: Result<Arc<Mutex<SessionRun>>, SessionDenial>,
@@ -58,7 +58,7 @@ impl Session {
     }
 
     fn with(grant: Arc<SessionGrant>, run: Result<Arc<Mutex<SessionRun>>, SessionDenial>) -> Self {
-        Self(Arc::new(SessionShared {
+        Self(Arc::new(HandleState {
             grant,
             run,
             is_frozen: AtomicBool::new(false),

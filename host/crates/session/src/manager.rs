@@ -17,7 +17,7 @@ use super::lock::SessionLocks;
 use super::options::SessionOptions;
 use super::policy::{LinkSecurity, PresentedCookie, RowState};
 use super::rivals::{RivalSessions, RowClaim};
-use super::run::{LockTurn, NewerRow, RunStop, SessionRun, StartState, WasCalled};
+use super::run::{NewerRow, RunStop, SessionRun, StartState, VisitLock, WasCalled};
 use super::snapshots::Snapshots;
 use super::touches::Touches;
 use super::transaction::BaseRow;
@@ -37,7 +37,7 @@ pub struct SessionManager {
     pub(crate) keys: ArcSwap<KeyRing>,
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) clock: Clock,
-    pub(crate) slots: Arc<SessionLocks>,
+    pub(crate) locks: Arc<SessionLocks>,
     pub(crate) snapshots: Snapshots,
     pub(crate) touches: Arc<Touches>,
     pub(crate) counters: SessionCounters,
@@ -80,7 +80,7 @@ enum OpenedVisit {
 /// The step after a run.
 enum NextStep<A, F> {
     End(TransactionOutcome<A, F>),
-    Rerun(StartState, LockTurn),
+    Rerun(StartState, VisitLock),
 }
 
 impl SessionManager {
@@ -92,7 +92,7 @@ impl SessionManager {
         clock: Clock,
     ) -> Arc<Self> {
         Arc::new(Self {
-            slots: SessionLocks::new(options.slot_waiters_max),
+            locks: SessionLocks::new(options.lock_waiters_max),
             snapshots: Snapshots::new(options.snapshots_bytes_max),
             touches: Arc::default(),
             options,
@@ -117,7 +117,7 @@ impl SessionManager {
     }
 
     /// Logs the failure of a store call; `what` is the message.
-    pub(crate) fn tell_store_fault(&self, what: &'static str, error: &StoreError) {
+    pub(crate) fn log_store_fault(&self, what: &'static str, error: &StoreError) {
         // A store that is down fails the calls of every request. The metered store in front of it logs when it goes down
         // and when it answers again.
         if error.kind == StoreErrorKind::Unavailable {
@@ -132,7 +132,7 @@ impl SessionManager {
 
     /// Logs the outcome of a request with valid cookies of several sessions. The number of lines is limited, because a
     /// browser sends the cookies with each of its requests.
-    pub(crate) fn tell_rivals(&self, what: &'static str) {
+    pub(crate) fn log_rivals(&self, what: &'static str) {
         if let Some(line) = self.rival_lines.take_line(what, Instant::now()) {
             tracing::warn!(untold = line.untold, "{what}");
         }
@@ -156,24 +156,24 @@ impl SessionManager {
         visit: Visit,
         attempt: &mut A,
     ) -> TransactionOutcome<A::Answer, A::Failure> {
-        let mut turn = LockTurn::default();
-        let (mut footing, ticket, claim) = match self.open(&visit) {
+        let mut lock = VisitLock::default();
+        let (mut start, presented, claim) = match self.open(&visit) {
             OpenedVisit::Closed(why) => return self.run_without(why, attempt).await,
-            OpenedVisit::New(ticket) => {
+            OpenedVisit::New(presented) => {
                 let phase = self.fresh(RowState::New, LinkSecurity::of(&visit));
-                (phase.into(), ticket, RowClaim::Nothing)
+                (phase.into(), presented, RowClaim::Nothing)
             }
-            OpenedVisit::Known(claim) => match self.enter(&visit, &claim, &mut turn).await {
-                Ok(footing) => (footing, PresentedCookie::Good, claim),
+            OpenedVisit::Known(claim) => match self.enter(&visit, &claim, &mut lock).await {
+                Ok(start) => (start, PresentedCookie::Good, claim),
                 Err(refusal) => return refused(refusal, CookieChange::Keep),
             },
         };
         for number in 1.. {
             self.counters.runs.add_one();
             let claim = claim.clone();
-            let run = SessionRun::new(Arc::clone(self), &visit, ticket, claim, footing, turn);
+            let run = SessionRun::new(Arc::clone(self), &visit, presented, claim, start, lock);
             let (session, run) = Session::new(Arc::clone(&visit.grant), run);
-            let result = run_beside_check(attempt.run(session.clone(), number), &run).await;
+            let result = run_with_check(attempt.run(session.clone(), number), &run).await;
             session.freeze();
             // A save that the guest did not wait for holds the lock until it is settled.
             let mut run = run.lock().await;
@@ -184,10 +184,10 @@ impl SessionManager {
                 NextStep::End(outcome) => {
                     // A guest that streams keeps its run for as long as its client reads. The session lock must not be held
                     // for that long.
-                    drop(run.take_turn());
+                    drop(run.release_lock());
                     return outcome;
                 }
-                NextStep::Rerun(next, kept) => (footing, turn) = (next, kept),
+                NextStep::Rerun(next, kept) => (start, lock) = (next, kept),
             }
             self.counters.reruns.add_one();
             tracing::debug!(
@@ -303,7 +303,7 @@ impl SessionManager {
                     TransactionRefusal::Busy
                 }
                 ReplayPolicy::Possible => match self.successor(run, successor).await {
-                    Ok((footing, turn)) => return NextStep::Rerun(footing, turn),
+                    Ok((start, lock)) => return NextStep::Rerun(start, lock),
                     Err(refusal) => refusal,
                 },
             },
@@ -325,38 +325,38 @@ impl SessionManager {
         self: &Arc<Self>,
         run: &mut SessionRun,
         successor: NewerRow,
-    ) -> Result<(StartState, LockTurn), TransactionRefusal> {
-        let mut turn = run.take_turn();
+    ) -> Result<(StartState, VisitLock), TransactionRefusal> {
+        let mut lock = run.release_lock();
         let base = match successor {
             NewerRow::Row(base) => base,
-            NewerRow::Remembered(base) => return Ok((self.remembered(base, run.link()), turn)),
+            NewerRow::Remembered(base) => return Ok((self.remembered(base, run.link()), lock)),
             // No request was in the way; the snapshot was old. The session lock is not needed.
-            NewerRow::Newer(base) => return Ok((self.on_row(base, run.link()).into(), turn)),
+            NewerRow::Newer(base) => return Ok((self.on_row(base, run.link()).into(), lock)),
             // Starts as if the visit began now.
             NewerRow::Unknown(id) => {
-                return Ok((self.loading(id, RowState::New).await.into(), turn));
+                return Ok((self.loading(id, RowState::New).await.into(), lock));
             }
             NewerRow::Gone => {
                 let phase = self.fresh(RowState::Detached, run.link());
-                return Ok((phase.into(), LockTurn::default()));
+                return Ok((phase.into(), VisitLock::default()));
             }
         };
-        if turn.is_taken() {
-            return Ok((self.on_row(base, run.link()).into(), turn));
+        if lock.is_taken() {
+            return Ok((self.on_row(base, run.link()).into(), lock));
         }
-        let taken = turn.take(self, &base.id, run.deadline(), run.place()).await;
+        let taken = lock.take(self, &base.id, run.deadline(), run.place()).await;
         taken.map_err(|_| TransactionRefusal::Busy)?;
         // Other requests of this process may have changed the session during the wait. They left the row that they wrote.
         if let Some(newest) = self.snapshots.newest(&base) {
-            return Ok((self.remembered(newest, run.link()), turn));
+            return Ok((self.remembered(newest, run.link()), lock));
         }
         let phase = self.loading(base.id.clone(), RowState::Detached).await;
-        Ok((phase.into(), turn))
+        Ok((phase.into(), lock))
     }
 }
 
 /// Runs a guest. If it starts on an unchecked snapshot and takes longer than [`SNAPSHOT_UNASKED_MAX`], the store is asked meanwhile.
-async fn run_beside_check<T>(running: impl Future<Output = T>, run: &Mutex<SessionRun>) -> T {
+async fn run_with_check<T>(running: impl Future<Output = T>, run: &Mutex<SessionRun>) -> T {
     let mut running = pin!(running);
     let is_due = run.try_lock().is_ok_and(|run| run.is_check_due());
     if is_due && let Ok(result) = timeout(SNAPSHOT_UNASKED_MAX, &mut running).await {
@@ -364,7 +364,7 @@ async fn run_beside_check<T>(running: impl Future<Output = T>, run: &Mutex<Sessi
     }
     // If the lock is held, the guest is in a call that asks the store itself.
     if is_due && let Ok(mut run) = run.try_lock() {
-        run.check_beside();
+        run.start_check();
     }
     running.await
 }

@@ -33,7 +33,7 @@ pub struct SessionOptions {
     /// The longest key, in bytes of UTF-8.
     pub key_bytes_max: usize,
     /// How many requests may wait for one session lock.
-    pub slot_waiters_max: usize,
+    pub lock_waiters_max: usize,
     /// The memory for session snapshots between visits, in bytes. With 0, each visit waits for the store first.
     pub snapshots_bytes_max: usize,
     /// How many conflicts one request retries at once, before it waits between its tries.
@@ -57,7 +57,7 @@ impl Default for SessionOptions {
             session_bytes_max: limits::SESSION_BYTES_MAX,
             keys_max: limits::SESSION_KEYS_MAX,
             key_bytes_max: limits::SESSION_KEY_BYTES_MAX,
-            slot_waiters_max: limits::SLOT_WAITERS_MAX,
+            lock_waiters_max: limits::SLOT_WAITERS_MAX,
             snapshots_bytes_max: limits::SNAPSHOTS_BYTES_MAX,
             eager_reruns_max: limits::EAGER_RERUNS_MAX,
             charset: Charset::Unicode,

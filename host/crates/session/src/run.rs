@@ -9,7 +9,7 @@ mod lock;
 mod rivals;
 
 pub(crate) use check::{RowKnownSince, SnapshotCheck};
-pub(crate) use lock::LockTurn;
+pub(crate) use lock::VisitLock;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,14 +36,14 @@ pub(crate) struct SessionRun {
     deadline: Deadline,
     /// The request's reservation among the requests under way.
     place: Option<Reservation>,
-    ticket: PresentedCookie,
+    presented: PresentedCookie,
     /// The sessions that the visit's cookies name.
     claim: RowClaim,
     /// The id among them whose row the run has seen.
     seen: Option<SessionId>,
     /// Whether the run has deleted, or tried to delete, the sessions in `claim` other than `seen`.
-    has_ended_unseen: bool,
-    turn: LockTurn,
+    has_deleted_unseen: bool,
+    lock: VisitLock,
     /// Why the run has to end.
     stop: Option<RunStop>,
     /// Whether a `save` or a `reload` failed because of the store. The guest received the error, but the response is a 503 nevertheless.
@@ -91,16 +91,16 @@ pub(crate) type Loading = AbortOnDropHandle<Result<LoadedRow, StoreError>>;
 
 /// A row that was requested from the store.
 pub(crate) enum PendingRow {
-    Here(Option<Result<LoadedRow, StoreError>>),
-    OnItsWay(Loading),
+    Ready(Option<Result<LoadedRow, StoreError>>),
+    Loading(Loading),
 }
 
 impl PendingRow {
     /// Waits for the row. The row is returned once; later calls fail.
     async fn take(&mut self) -> Result<LoadedRow, StoreErrorKind> {
         let loaded = match self {
-            Self::Here(loaded) => loaded.take(),
-            Self::OnItsWay(task) => task.await.ok(),
+            Self::Ready(loaded) => loaded.take(),
+            Self::Loading(task) => task.await.ok(),
         };
         match loaded {
             Some(loaded) => loaded.map_err(|error| error.kind),
@@ -154,12 +154,12 @@ impl SessionRun {
     pub(crate) fn new(
         manager: Arc<SessionManager>,
         visit: &Visit,
-        ticket: PresentedCookie,
+        presented: PresentedCookie,
         claim: RowClaim,
-        footing: StartState,
-        turn: LockTurn,
+        start: StartState,
+        lock: VisitLock,
     ) -> Self {
-        let base = match &footing.phase {
+        let base = match &start.phase {
             LoadPhase::Open(transaction) => transaction.base(),
             LoadPhase::Loading { .. } | LoadPhase::Down(_) => None,
         };
@@ -167,14 +167,14 @@ impl SessionRun {
             manager,
             claim,
             seen: base.map(|base| base.id.clone()),
-            has_ended_unseen: false,
-            phase: footing.phase,
-            check: footing.check,
+            has_deleted_unseen: false,
+            phase: start.phase,
+            check: start.check,
             link: LinkSecurity::of(visit),
             deadline: visit.deadline.clone(),
             place: visit.place.clone(),
-            ticket,
-            turn,
+            presented,
+            lock,
             stop: None,
             has_store_failed: false,
             has_written: false,
@@ -227,11 +227,11 @@ impl SessionRun {
     /// Returns the change that the run makes to the visitor's cookies. Call it once.
     pub(crate) fn take_cookie(&mut self) -> CookieChange {
         let own = std::mem::replace(&mut self.cookie, CookieChange::Keep);
-        self.with_strays(own)
+        self.with_duplicates(own)
     }
 
-    pub(crate) fn take_turn(&mut self) -> LockTurn {
-        std::mem::take(&mut self.turn)
+    pub(crate) fn release_lock(&mut self) -> VisitLock {
+        std::mem::take(&mut self.lock)
     }
 
     /// Waits for the row and returns the session.
@@ -254,7 +254,7 @@ impl SessionRun {
                     self.manager.fresh(RowState::Several, self.link)
                 }
                 Ok(LoadedRow::Absent) => {
-                    self.has_no_row(absent, PresentedCookie::Dead);
+                    self.set_absent(absent, PresentedCookie::Dead);
                     let session = self.manager.keys.load().fingerprint(&id);
                     tracing::debug!(
                         session,
@@ -263,7 +263,7 @@ impl SessionRun {
                     self.manager.fresh(absent, self.link)
                 }
                 Ok(LoadedRow::Corrupt) => {
-                    self.has_no_row(absent, PresentedCookie::Corrupt);
+                    self.set_absent(absent, PresentedCookie::Corrupt);
                     self.manager.fresh(absent, self.link)
                 }
                 Err(kind) => LoadPhase::Down(kind),
@@ -298,11 +298,11 @@ impl SessionRun {
         loaded.map_err(|error| RunStop::of(error.kind))
     }
 
-    fn has_no_row(&mut self, absent: RowState, ticket: PresentedCookie) {
+    fn set_absent(&mut self, absent: RowState, presented: PresentedCookie) {
         // If the session vanished during the visit, the visitor's cookie must not be expired.
         if absent == RowState::New {
-            self.ticket = ticket;
-            if ticket == PresentedCookie::Dead {
+            self.presented = presented;
+            if presented == PresentedCookie::Dead {
                 self.manager.counters.dead_cookies.add_one();
             }
         }
@@ -320,14 +320,14 @@ impl SessionRun {
             Some(id) => match self.load(&id).await? {
                 LoadedRow::Row(base) => Some(base),
                 LoadedRow::Absent | LoadedRow::Corrupt | LoadedRow::Several => {
-                    return Err(self.is_gone(id).await);
+                    return Err(self.row_vanished(id).await);
                 }
             },
         };
         let on_conflict = newer.clone();
         let reloaded = self.open().await?.reload(newer);
         if reloaded.is_err() {
-            let stop = on_conflict.map(|row| self.is_newer(row));
+            let stop = on_conflict.map(|row| self.row_changed(row));
             return Err(stop.unwrap_or(RunStop::Conflict(NewerRow::Gone)));
         }
         self.check = SnapshotCheck::Done;
@@ -341,8 +341,8 @@ impl SessionRun {
     pub(crate) async fn before_write(&mut self, writing: WriteVisibility) -> Result<(), RunStop> {
         let has_seen = self.open().await?.has_seen() || writing == WriteVisibility::Seeing;
         if has_seen && !self.has_written {
-            if self.awaits_turn() {
-                self.take_its_turn().await?;
+            if self.must_wait_for_lock() {
+                self.take_lock().await?;
                 self.catch_up().await?;
             }
             self.has_written = true;
@@ -377,7 +377,7 @@ impl SessionRun {
             Ok(Ok(())) => true,
             // The guest has seen nothing, so it need not run again.
             Ok(Err(RunStop::Conflict(NewerRow::Unknown(_)))) => {
-                self.has_no_row(RowState::New, PresentedCookie::Dead);
+                self.set_absent(RowState::New, PresentedCookie::Dead);
                 self.phase = self.manager.fresh(RowState::New, self.link);
                 self.check = SnapshotCheck::Done;
                 true

@@ -169,7 +169,7 @@ impl FreshCookie {
 
 /// The state of one run's session.
 pub(crate) struct Transaction {
-    standing: RowState,
+    row_state: RowState,
     base: Option<Arc<BaseRow>>,
     fresh_cookie: FreshCookie,
     limits: SessionLimits,
@@ -191,23 +191,23 @@ impl Transaction {
 
     /// Starts without a row: a new session, or a detached one that is never stored.
     pub(crate) fn without_row(
-        standing: RowState,
+        row_state: RowState,
         fresh_cookie: &CookieAttributes,
         limits: SessionLimits,
     ) -> Self {
         let document = Document::new(StoredCookieObject::new(fresh_cookie)).held_in(limits.charset);
-        Self::start(standing, None, document, fresh_cookie, limits)
+        Self::start(row_state, None, document, fresh_cookie, limits)
     }
 
     fn start(
-        standing: RowState,
+        row_state: RowState,
         base: Option<Arc<BaseRow>>,
         document: Document,
         fresh_cookie: &CookieAttributes,
         limits: SessionLimits,
     ) -> Self {
         Self {
-            standing,
+            row_state,
             base,
             fresh_cookie: FreshCookie::new(fresh_cookie, limits.charset),
             limits,
@@ -218,7 +218,7 @@ impl Transaction {
     }
 
     /// Applies the guest's own limits as well. The host-wide limits remain in force, and applying a grant twice is the same as once.
-    pub(crate) fn hold_to(&mut self, grant: &SessionGrant) {
+    pub(crate) fn apply_limits(&mut self, grant: &SessionGrant) {
         self.limits = self.limits.within(grant);
     }
 
@@ -227,8 +227,8 @@ impl Transaction {
         self.base.as_ref()
     }
 
-    pub(crate) fn standing(&self) -> RowState {
-        self.standing
+    pub(crate) fn row_state(&self) -> RowState {
+        self.row_state
     }
 
     pub(crate) fn ending(&self) -> SessionEnding {
@@ -400,15 +400,15 @@ impl Transaction {
     }
 
     /// Returns whether the guest ended several sessions and continued with a new one.
-    pub(crate) fn goes_on_after_several(&self) -> bool {
+    pub(crate) fn continues_after_several(&self) -> bool {
         let working = &self.working;
-        let has_gone_on = working.was_destroyed && working.ending == SessionEnding::Alive;
-        self.standing == RowState::Several && has_gone_on
+        let has_continued = working.was_destroyed && working.ending == SessionEnding::Alive;
+        self.row_state == RowState::Several && has_continued
     }
 
     /// Notes that the several sessions are deleted. Further writes of the guest belong to a new session.
-    pub(crate) fn begin_anew(&mut self) {
-        self.standing = RowState::New;
+    pub(crate) fn become_new(&mut self) {
+        self.row_state = RowState::New;
     }
 
     /// Returns the facts that [`policy::write`] needs.
@@ -424,7 +424,7 @@ impl Transaction {
             None => working.document.key_count() > 0,
         };
         SegmentFacts {
-            standing: self.standing,
+            row_state: self.row_state,
             ending: working.ending,
             was_destroyed: working.was_destroyed,
             trigger,

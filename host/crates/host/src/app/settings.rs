@@ -40,7 +40,7 @@ pub(crate) fn session(config: &Config) -> session::SessionOptions {
         session_bytes_max: settings.limits.session_bytes_max,
         keys_max: settings.limits.keys_max,
         key_bytes_max: settings.limits.key_bytes_max,
-        slot_waiters_max: settings.limits.slot_waiters_max,
+        lock_waiters_max: settings.limits.slot_waiters_max,
         snapshots_bytes_max: match config.store.backend {
             // Reading the rows themselves is as fast as reading a snapshot.
             Backend::Memory => 0,

@@ -27,7 +27,7 @@ impl Session {
         }
         match run.open().await {
             Ok(transaction) => {
-                transaction.hold_to(&self.0.grant);
+                transaction.apply_limits(&self.0.grant);
                 Ok(run)
             }
             Err(stop) => interrupted(&mut run, stop),

@@ -12,7 +12,7 @@ use crate::policy::{LinkSecurity, RowState};
 use crate::record::{SessionId, SessionRecord};
 use crate::rivals::{RivalSessions, RowClaim};
 use crate::run::{
-    LoadPhase, Loading, LockTurn, PendingRow, RowKnownSince, SnapshotCheck, StartState,
+    LoadPhase, Loading, PendingRow, RowKnownSince, SnapshotCheck, StartState, VisitLock,
 };
 use crate::snapshots::{LastVisit, RowKnowledge};
 use crate::store::StoreError;
@@ -21,11 +21,11 @@ use crate::{SessionAccessLevel, TransactionRefusal, Visit, VisitStart};
 
 impl SessionManager {
     /// Opens a session without a row.
-    pub(crate) fn fresh(&self, standing: RowState, link: LinkSecurity) -> LoadPhase {
+    pub(crate) fn fresh(&self, row_state: RowState, link: LinkSecurity) -> LoadPhase {
         let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
         let limits = SessionLimits::of(&self.options);
         LoadPhase::Open(Box::new(Transaction::without_row(
-            standing, &cookie, limits,
+            row_state, &cookie, limits,
         )))
     }
 
@@ -45,7 +45,7 @@ impl SessionManager {
         self: &Arc<Self>,
         visit: &Visit,
         claim: &RowClaim,
-        turn: &mut LockTurn,
+        lock: &mut VisitLock,
     ) -> Result<StartState, TransactionRefusal> {
         let is_exclusive = visit.start == VisitStart::Exclusive;
         let session = match claim {
@@ -55,18 +55,18 @@ impl SessionManager {
         };
         if let Some(id) = session {
             let (deadline, place) = (visit.deadline.at(), visit.place.clone());
-            let taken = turn.take(self, &id, deadline, place).await;
+            let taken = lock.take(self, &id, deadline, place).await;
             taken.map_err(|_| TransactionRefusal::Busy)?;
         }
         Ok(match claim {
             RowClaim::Nothing => self.fresh(RowState::New, LinkSecurity::of(visit)).into(),
-            RowClaim::One(id) => self.footing(visit, id.clone()).await,
-            RowClaim::Several(rivals) => self.footing_among(rivals, LinkSecurity::of(visit)).await,
+            RowClaim::One(id) => self.start_on(visit, id.clone()).await,
+            RowClaim::Several(rivals) => self.start_among(rivals, LinkSecurity::of(visit)).await,
         })
     }
 
     /// Returns the start state of the first run of a visit to this session.
-    async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> StartState {
+    async fn start_on(self: &Arc<Self>, visit: &Visit, id: SessionId) -> StartState {
         let snapshot = match visit.start {
             VisitStart::Optimistic => self.snapshots.take(&id),
             VisitStart::Fresh | VisitStart::Exclusive => None,
@@ -80,7 +80,7 @@ impl SessionManager {
             snapshot.last == LastVisit::Read || visit.grant.access == SessionAccessLevel::Read;
         let since = RowKnownSince::BeforeVisit(Instant::now());
         let check = match is_read {
-            true => SnapshotCheck::UnderWay(since, self.load_beside(id)),
+            true => SnapshotCheck::UnderWay(since, self.spawn_load(id)),
             false => SnapshotCheck::Due(since),
         };
         let phase = self.on_row(snapshot.base, LinkSecurity::of(visit));
@@ -95,24 +95,26 @@ impl SessionManager {
 
     /// Starts to load a row, so that the guest's instance can be created meanwhile. If there is no row, the session is in state `absent`.
     pub(crate) async fn loading(self: &Arc<Self>, id: SessionId, absent: RowState) -> LoadPhase {
-        let row = self.coming(Arc::clone(self).load_owned(id.clone())).await;
+        let row = self
+            .pending_row(Arc::clone(self).load_owned(id.clone()))
+            .await;
         LoadPhase::Loading { id, row, absent }
     }
 
-    async fn coming(
+    async fn pending_row(
         &self,
         load: impl Future<Output = Result<LoadedRow, StoreError>> + Send + 'static,
     ) -> PendingRow {
         let mut load = Box::pin(load);
         // A store in memory answers at once, so no task is spawned for it.
         match futures_util::poll!(&mut load) {
-            Poll::Ready(loaded) => PendingRow::Here(Some(loaded)),
-            Poll::Pending => PendingRow::OnItsWay(AbortOnDropHandle::new(self.tasks.spawn(load))),
+            Poll::Ready(loaded) => PendingRow::Ready(Some(loaded)),
+            Poll::Pending => PendingRow::Loading(AbortOnDropHandle::new(self.tasks.spawn(load))),
         }
     }
 
     /// Starts to ask which of several sessions exists. Snapshots are not used: each would have to be compared with the store.
-    async fn footing_among(
+    async fn start_among(
         self: &Arc<Self>,
         rivals: &Arc<RivalSessions>,
         link: LinkSecurity,
@@ -124,7 +126,7 @@ impl SessionManager {
         let load = Arc::clone(self).load_among_owned(Arc::clone(rivals));
         let phase = LoadPhase::Loading {
             id: first.clone(),
-            row: self.coming(load).await,
+            row: self.pending_row(load).await,
             absent: RowState::New,
         };
         phase.into()
@@ -145,14 +147,14 @@ impl SessionManager {
     /// Counts and logs a visit that came with several sessions, none of which is used.
     pub(crate) fn note_several(&self) {
         self.counters.ambiguous_cookies.add_one();
-        self.tell_rivals(
+        self.log_rivals(
             "a request came with valid cookies of several sessions, and none of them is used; its browser is asked to drop them",
         );
     }
 
     /// Reads a row in a task that is aborted when its handle is dropped. Otherwise the read of a finished request would
     /// delay the reads of other requests.
-    pub(crate) fn load_beside(self: &Arc<Self>, id: SessionId) -> Loading {
+    pub(crate) fn spawn_load(self: &Arc<Self>, id: SessionId) -> Loading {
         let load = Arc::clone(self).load_owned(id);
         AbortOnDropHandle::new(self.tasks.spawn(load))
     }
@@ -172,7 +174,7 @@ impl SessionManager {
     async fn load_among(&self, ids: &[SessionId]) -> Result<LoadedRow, StoreError> {
         let rows = self.read(ids).await?;
         let each = ids.iter().zip(rows).map(|(id, row)| self.judge(id, row));
-        Ok(each.fold(LoadedRow::Absent, LoadedRow::beside))
+        Ok(each.fold(LoadedRow::Absent, LoadedRow::combine))
     }
 
     /// Reads a session's row.
@@ -187,7 +189,7 @@ impl SessionManager {
     async fn read(&self, ids: &[SessionId]) -> Result<Vec<Option<SessionRecord>>, StoreError> {
         self.counters.loads.add_one();
         let rows = self.store.load_many(ids, self.clock.now_s()).await;
-        rows.inspect_err(|error| self.tell_store_fault("could not read a session", error))
+        rows.inspect_err(|error| self.log_store_fault("could not read a session", error))
     }
 
     /// Decides whether a row that was read is a session.
@@ -225,7 +227,7 @@ impl SessionManager {
 
 impl LoadedRow {
     /// Combines the results for two ids of one request.
-    fn beside(self, other: Self) -> Self {
+    fn combine(self, other: Self) -> Self {
         match (self, other) {
             (Self::Several, _) | (_, Self::Several) | (Self::Row(_), Self::Row(_)) => Self::Several,
             (row @ Self::Row(_), _) | (_, row @ Self::Row(_)) => row,

@@ -55,7 +55,7 @@ impl SessionRun {
                 let loaded = task.await;
                 self.check = SnapshotCheck::Due(*since);
                 match loaded {
-                    Ok(Ok(loaded)) => self.meet(loaded).await,
+                    Ok(Ok(loaded)) => self.move_to(loaded).await,
                     Ok(Err(error)) => Err(RunStop::of(error.kind)),
                     Err(_) => Err(RunStop::Store),
                 }
@@ -64,12 +64,12 @@ impl SessionRun {
     }
 
     /// Asks the store while a slow guest runs. The answer shows whether the session existed when the visit began.
-    pub(crate) fn check_beside(&mut self) {
+    pub(crate) fn start_check(&mut self) {
         if let (SnapshotCheck::Due(since), LoadPhase::Open(transaction)) =
             (&self.check, &self.phase)
             && let Some(base) = transaction.base()
         {
-            let loading = self.manager.load_beside(base.id.clone());
+            let loading = self.manager.spawn_load(base.id.clone());
             self.check = SnapshotCheck::UnderWay(*since, loading);
         }
     }
@@ -107,23 +107,23 @@ impl SessionRun {
             return Ok(());
         };
         let loaded = self.load(&id).await?;
-        self.meet(loaded).await
+        self.move_to(loaded).await
     }
 
     /// Continues on the row that the store returned.
-    async fn meet(&mut self, loaded: LoadedRow) -> Result<(), RunStop> {
+    async fn move_to(&mut self, loaded: LoadedRow) -> Result<(), RunStop> {
         let Some(base) = self.transaction()?.base().cloned() else {
             self.check = SnapshotCheck::Done;
             return Ok(());
         };
         let LoadedRow::Row(newer) = loaded else {
-            return Err(self.is_gone(base.id.clone()).await);
+            return Err(self.row_vanished(base.id.clone()).await);
         };
         if newer.is_same(&base) {
             self.transaction()?.confirm(newer);
         } else {
             if self.transaction()?.rebase(Arc::clone(&newer)).is_err() {
-                return Err(self.is_newer(newer));
+                return Err(self.row_changed(newer));
             }
             self.manager.counters.reapplies.add_one();
             self.note_stale(&newer);
@@ -133,16 +133,16 @@ impl SessionRun {
     }
 
     /// Handles a newer row in which data that the guest has seen differs.
-    pub(crate) fn is_newer(&mut self, newer: Arc<BaseRow>) -> RunStop {
+    pub(crate) fn row_changed(&mut self, newer: Arc<BaseRow>) -> RunStop {
         self.note_stale(&newer);
-        RunStop::Conflict(match self.is_checked() || self.turn.is_taken() {
+        RunStop::Conflict(match self.is_checked() || self.lock.is_taken() {
             true => NewerRow::Row(newer),
             false => NewerRow::Newer(newer),
         })
     }
 
     /// Handles a missing row. The session vanished during the visit, unless the visit came after its end.
-    pub(crate) async fn is_gone(&mut self, id: SessionId) -> RunStop {
+    pub(crate) async fn row_vanished(&mut self, id: SessionId) -> RunStop {
         let was_there = match &mut self.check {
             SnapshotCheck::Done | SnapshotCheck::Due(RowKnownSince::DuringVisit) => true,
             SnapshotCheck::UnderWay(RowKnownSince::DuringVisit, _) => true,

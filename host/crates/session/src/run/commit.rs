@@ -19,7 +19,7 @@ const CREATE_TRIES_MAX: u32 = 3;
 
 /// How one try to commit ended.
 enum CommitTry {
-    Landed,
+    Committed,
     /// Another commit came first.
     Overtaken,
     /// The commit was a creation and its outcome is unknown: another id is needed.
@@ -37,7 +37,7 @@ impl SessionRun {
         let manager = Arc::clone(&self.manager);
         let options = &manager.options;
         self.end_several().await?;
-        let (mut creations, mut goes_alone) = (0, false);
+        let (mut creations, mut is_alone) = (0, false);
         loop {
             let now_ms = manager.clock.now_ms();
             let (link, is_saved) = (self.link, self.is_saved);
@@ -49,39 +49,39 @@ impl SessionRun {
                     self.verify().await?;
                     continue;
                 }
-                self.may_leave_unwritten(&facts, write).await?;
-                return self.left_unwritten(&facts, write, now_ms);
+                self.check_unwritten(&facts, write).await?;
+                return self.finish_unwritten(&facts, write, now_ms);
             };
             let can_share = trigger == CommitTrigger::Release && planned.is_replacement();
-            if self.awaits_turn() {
+            if self.must_wait_for_lock() {
                 match can_share {
                     true => {
-                        if let Some(landing) = self.ride().await? {
-                            return self.rode(landing);
+                        if let Some(outcome) = self.wait_or_fold().await? {
+                            return self.finish_folded(outcome);
                         }
                     }
-                    false => self.take_its_turn().await?,
+                    false => self.take_lock().await?,
                 }
                 if !planned.is_blind() {
                     self.catch_up().await?;
                     continue;
                 }
             }
-            let convoy = match can_share && !goes_alone {
-                true => self.take_along(&mut planned, now_ms),
+            let folded = match can_share && !is_alone {
+                true => self.fold_waiting(&mut planned, now_ms),
                 false => FoldedCommit::default(),
             };
-            match self.attempt(&planned).await {
-                Ok(CommitTry::Landed) => {
-                    let landed = self.landed(&facts, write, planned, convoy.newest());
-                    convoy.land();
-                    landed?;
-                    return self.after_landing(&facts).await;
+            match self.send(&planned).await {
+                Ok(CommitTry::Committed) => {
+                    let finished = self.finish_committed(&facts, write, planned, folded.newest());
+                    folded.notify_committed();
+                    finished?;
+                    return self.complete_logout(&facts).await;
                 }
                 Ok(CommitTry::Overtaken) => {
-                    convoy.turn_back();
-                    if let Some(landing) = self.give_way(can_share).await? {
-                        return self.rode(landing);
+                    folded.return_to_queue();
+                    if let Some(outcome) = self.resolve_conflict(can_share).await? {
+                        return self.finish_folded(outcome);
                     }
                 }
                 Ok(CommitTry::CreationLost) => {
@@ -91,37 +91,37 @@ impl SessionRun {
                     }
                 }
                 // The session may fit without the folded changes, or the table may refuse the change of another request.
-                Err(RunStop::TooLarge | RunStop::Refused) if !convoy.is_empty() => {
-                    convoy.turn_back();
-                    goes_alone = true;
+                Err(RunStop::TooLarge | RunStop::Refused) if !folded.is_empty() => {
+                    folded.return_to_queue();
+                    is_alone = true;
                 }
                 Err(stop) => {
-                    convoy.fail();
+                    folded.notify_failed();
                     return Err(stop);
                 }
             }
         }
     }
 
-    async fn attempt(&self, planned: &PlannedCommit) -> Result<CommitTry, RunStop> {
+    async fn send(&self, planned: &PlannedCommit) -> Result<CommitTry, RunStop> {
         let manager = &self.manager;
         let (store, clock) = (manager.store.as_ref(), &manager.clock);
         match commit_one(store, clock, &planned.commit).await {
-            CommitVerdict::Committed => Ok(CommitTry::Landed),
+            CommitVerdict::Committed => Ok(CommitTry::Committed),
             CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => Ok(CommitTry::Overtaken),
             CommitVerdict::Failed(error) => {
-                manager.tell_store_fault("could not commit a session", &error);
+                manager.log_store_fault("could not commit a session", &error);
                 Err(RunStop::of(error.kind))
             }
             CommitVerdict::Ambiguous(error) => {
                 manager.counters.ambiguous_commits.add_one();
-                manager.tell_store_fault("the reply to a session's commit was lost", &error);
+                manager.log_store_fault("the reply to a session's commit was lost", &error);
                 if matches!(planned.commit.change, RowChange::Create(_)) {
                     return Ok(CommitTry::CreationLost);
                 }
                 let (commit, token) = (&planned.commit, planned.token);
                 match settle(store, clock, commit, token, self.deadline()).await {
-                    SettledCommit::Committed => Ok(CommitTry::Landed),
+                    SettledCommit::Committed => Ok(CommitTry::Committed),
                     SettledCommit::NotApplied => Ok(CommitTry::Overtaken),
                     SettledCommit::Unknown => Err(RunStop::Store),
                 }
@@ -130,27 +130,30 @@ impl SessionRun {
     }
 
     /// Reacts to a commit that came first. From now on, the session's requests proceed one at a time, or one commits for several.
-    async fn give_way(&mut self, can_share: bool) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
+    async fn resolve_conflict(
+        &mut self,
+        can_share: bool,
+    ) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
         let Some(before) = self.transaction()?.base().cloned() else {
             // The id that was just generated is already in use. The next try generates another one.
             return self.check_deadline().map(|()| None);
         };
         self.manager.counters.conflicts.add_one();
-        if self.turn.is_taken() {
+        if self.lock.is_taken() {
             let eager_max = self.manager.options.eager_reruns_max;
             let deadline = self.deadline();
-            let waited = self.turn.wait_for_others(eager_max, deadline).await;
+            let waited = self.lock.back_off(eager_max, deadline).await;
             waited.map_err(|_| RunStop::Busy)?;
             self.refresh().await?;
             return Ok(None);
         }
-        self.turn.note_conflict();
+        self.lock.note_conflict();
         if can_share {
-            if let Some(landing) = self.ride().await? {
-                return Ok(Some(landing));
+            if let Some(outcome) = self.wait_or_fold().await? {
+                return Ok(Some(outcome));
             }
         } else {
-            self.take_its_turn().await?;
+            self.take_lock().await?;
         }
         self.check_deadline()?;
         // The previous holder of the lock has left a newer row, unless another process came first.
@@ -173,29 +176,29 @@ impl SessionRun {
     }
 
     /// Returns whether requests contend for this session while this run does not hold its lock.
-    pub(crate) fn awaits_turn(&mut self) -> bool {
-        if self.turn.is_taken() {
+    pub(crate) fn must_wait_for_lock(&mut self) -> bool {
+        if self.lock.is_taken() {
             return false;
         }
-        let slots = Arc::clone(&self.manager.slots);
+        let locks = Arc::clone(&self.manager.locks);
         let base = self.transaction().ok().and_then(|t| t.base());
-        base.is_some_and(|base| slots.is_contended(&base.id))
+        base.is_some_and(|base| locks.is_contended(&base.id))
     }
 
-    pub(crate) async fn take_its_turn(&mut self) -> Result<(), RunStop> {
+    pub(crate) async fn take_lock(&mut self) -> Result<(), RunStop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(());
         };
         let deadline = self.deadline();
         let taken = self
-            .turn
+            .lock
             .take(&self.manager, &id, deadline, self.place.clone())
             .await;
         taken.map_err(|_| RunStop::Busy)
     }
 
     /// Handles a durable commit. `newest` is the row if changes of other requests were folded into the commit.
-    fn landed(
+    fn finish_committed(
         &mut self,
         facts: &SegmentFacts,
         write: RowWrite,
@@ -205,11 +208,11 @@ impl SessionRun {
         let id = planned.commit.id.clone();
         let newest = newest.or_else(|| planned.after().cloned());
         self.remember(&id, newest.as_ref());
-        self.take_over(facts, write, planned)
+        self.continue_on(facts, write, planned)
     }
 
     /// Continues the run on the row that was committed.
-    pub(crate) fn take_over(
+    pub(crate) fn continue_on(
         &mut self,
         facts: &SegmentFacts,
         write: RowWrite,
@@ -218,16 +221,16 @@ impl SessionRun {
         self.manager.counters.commits.add_one();
         self.is_saved |= facts.trigger == CommitTrigger::Save;
         self.was_modified |= facts.is_modified;
-        self.log_landing(facts, write, &planned);
+        self.log_commit(facts, write, &planned);
         let row_attributes = self.transaction()?.row_attributes().clone();
-        self.transaction()?.landed(planned);
+        self.transaction()?.start_segment(planned);
         let attributes = self.transaction()?.attributes().clone();
         self.change_cookie(facts, write, attributes, row_attributes)
     }
 
     /// Remembers the row for the session's next visit. Marks `id` as ended if the row was deleted or moved to another id.
     fn remember(&mut self, id: &SessionId, newest: Option<&Arc<BaseRow>>) {
-        let stood_on_snapshot = !self.is_checked();
+        let was_on_snapshot = !self.is_checked();
         self.check = SnapshotCheck::Done;
         let manager = Arc::clone(&self.manager);
         match newest {
@@ -236,8 +239,8 @@ impl SessionRun {
                     manager.snapshots.end(id);
                 }
                 manager.snapshots.keep(base, RowKnowledge::Committed);
-                if stood_on_snapshot {
-                    manager.snapshots.held(&base.id, LastVisit::Wrote);
+                if was_on_snapshot {
+                    manager.snapshots.confirm(&base.id, LastVisit::Wrote);
                 }
             }
             None => manager.snapshots.end(id),
@@ -245,7 +248,7 @@ impl SessionRun {
     }
 
     /// Handles a commit that writes nothing. The expiry may still be moved, and the cookie may change.
-    pub(crate) fn left_unwritten(
+    pub(crate) fn finish_unwritten(
         &mut self,
         facts: &SegmentFacts,
         write: RowWrite,
@@ -254,7 +257,7 @@ impl SessionRun {
         let row_attributes = self.transaction()?.row_attributes().clone();
         let mut attributes = self.transaction()?.attributes().clone();
         if let Some(base) = self.transaction()?.base().cloned() {
-            self.manager.snapshots.held(&base.id, LastVisit::Read);
+            self.manager.snapshots.confirm(&base.id, LastVisit::Read);
         }
         match write {
             RowWrite::Touch => {
@@ -278,7 +281,7 @@ impl SessionRun {
         self.change_cookie(facts, write, attributes, row_attributes)
     }
 
-    fn log_landing(&self, facts: &SegmentFacts, write: RowWrite, planned: &PlannedCommit) {
+    fn log_commit(&self, facts: &SegmentFacts, write: RowWrite, planned: &PlannedCommit) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
@@ -295,6 +298,6 @@ impl SessionRun {
             RowWrite::Delete => tracing::info!(session, "destroyed a session"),
             _ => tracing::debug!(session, "committed a session"),
         }
-        debug_assert!(facts.standing != RowState::Detached);
+        debug_assert!(facts.row_state != RowState::Detached);
     }
 }

@@ -23,7 +23,7 @@ impl SessionRun {
             was_modified: self.was_modified || facts.is_modified,
             is_set_pending: matches!(self.cookie, CookieChange::Set { .. }),
         };
-        match policy::cookie(&self.manager.options, facts, write, self.ticket, about) {
+        match policy::cookie(&self.manager.options, facts, write, self.presented, about) {
             CookieFate::AsBefore => {}
             CookieFate::Keep => self.cookie = CookieChange::Keep,
             CookieFate::Expire => {

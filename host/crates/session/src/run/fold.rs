@@ -15,34 +15,34 @@ impl SessionRun {
     ///
     /// # Errors
     /// [`RunStop::Busy`] when the lock was not available in time. [`RunStop::Store`] when the commit that included the changes failed.
-    pub(crate) async fn ride(&mut self) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
+    pub(crate) async fn wait_or_fold(&mut self) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(None);
         };
-        let slots = Arc::clone(&self.manager.slots);
-        let place = slots.queue_up(&id).map_err(busy)?;
-        let riders = Arc::clone(place.riders());
-        let (ticket, mut rode) = riders.join(self.lay_open()?);
-        let taken = tokio::select! {
+        let locks = Arc::clone(&self.manager.locks);
+        let position = locks.enter_queue(&id).map_err(busy)?;
+        let queue = Arc::clone(position.fold_queue());
+        let (number, mut result) = queue.offer(self.take_candidate()?);
+        let granted = tokio::select! {
             biased;
-            ride = &mut rode => return self.take_back(ride.ok()),
-            taken = place.turn(self.deadline(), self.place.clone()) => taken,
+            result = &mut result => return self.put_back(result.ok()),
+            granted = position.wait(self.deadline(), self.place.clone()) => granted,
         };
-        match riders.withdraw(ticket) {
+        match queue.withdraw(number) {
             Some(transaction) => self.phase = LoadPhase::Open(transaction),
             // The changes are part of a commit. A commit that was sent is settled, even after the deadline.
             None => {
-                if let Some(landing) = self.take_back(rode.await.ok())? {
-                    return Ok(Some(landing));
+                if let Some(outcome) = self.put_back(result.await.ok())? {
+                    return Ok(Some(outcome));
                 }
             }
         }
-        self.turn.hold(taken.map_err(busy)?);
+        self.lock.hold(granted.map_err(busy)?);
         Ok(None)
     }
 
     /// Hands the transaction to the queue, so that the lock's holder can commit it.
-    fn lay_open(&mut self) -> Result<FoldCandidate, RunStop> {
+    fn take_candidate(&mut self) -> Result<FoldCandidate, RunStop> {
         let (link, is_saved) = (self.link, self.is_saved);
         let down = LoadPhase::Down(StoreErrorKind::Unavailable);
         match std::mem::replace(&mut self.phase, down) {
@@ -56,42 +56,42 @@ impl SessionRun {
     }
 
     /// Takes the transaction back. If the sender was dropped without a result, the transaction is lost.
-    fn take_back(
+    fn put_back(
         &mut self,
-        ride: Option<FoldResult>,
+        result: Option<FoldResult>,
     ) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
-        let (transaction, landing) = match ride.ok_or(RunStop::Store)? {
-            FoldResult::Landed(transaction, landing) => (transaction, Ok(Some(landing))),
-            FoldResult::Back(transaction) => (transaction, Ok(None)),
+        let (transaction, outcome) = match result.ok_or(RunStop::Store)? {
+            FoldResult::Committed(transaction, outcome) => (transaction, Ok(Some(outcome))),
+            FoldResult::Returned(transaction) => (transaction, Ok(None)),
             FoldResult::Failed(transaction) => (transaction, Err(RunStop::Store)),
         };
         self.phase = LoadPhase::Open(transaction);
-        landing
+        outcome
     }
 
     /// Continues after another run's commit has written this run's changes. That commit also confirms the row that this run
     /// had started from.
-    pub(crate) fn rode(&mut self, landing: Box<FoldedOutcome>) -> Result<(), RunStop> {
+    pub(crate) fn finish_folded(&mut self, outcome: Box<FoldedOutcome>) -> Result<(), RunStop> {
         let FoldedOutcome {
             facts,
             write,
             planned,
             now_ms,
-        } = *landing;
+        } = *outcome;
         self.check = SnapshotCheck::Done;
         self.manager.counters.folded_commits.add_one();
         match planned {
-            Some(planned) => self.take_over(&facts, write, planned),
-            None => self.left_unwritten(&facts, write, now_ms),
+            Some(planned) => self.continue_on(&facts, write, planned),
+            None => self.finish_unwritten(&facts, write, now_ms),
         }
     }
 
     /// Folds the changes of runs that wait for the held lock into the planned commit.
-    pub(crate) fn take_along(&self, planned: &mut PlannedCommit, now_ms: i64) -> FoldedCommit {
+    pub(crate) fn fold_waiting(&self, planned: &mut PlannedCommit, now_ms: i64) -> FoldedCommit {
         let options = &self.manager.options;
-        let riders = self.turn.riders_of(&planned.commit.id);
-        let convoy = riders.map(|riders| riders.take_along(planned, options, now_ms));
-        convoy.unwrap_or_default()
+        let queue = self.lock.fold_queue_of(&planned.commit.id);
+        let folded = queue.map(|queue| queue.fold_into(planned, options, now_ms));
+        folded.unwrap_or_default()
     }
 }
 

@@ -28,41 +28,41 @@ impl SessionRun {
     ///
     /// # Errors
     /// [`RunStop::Several`] when the guest wrote and it is unknown which session it meant. As [`SessionRun::commit`] for a logout.
-    pub(crate) async fn may_leave_unwritten(
+    pub(crate) async fn check_unwritten(
         &mut self,
         facts: &SegmentFacts,
         write: RowWrite,
     ) -> Result<(), RunStop> {
         if write == RowWrite::Forbidden {
             self.manager.counters.several_refused.add_one();
-            self.manager.tell_rivals(
+            self.manager.log_rivals(
                 "a request that came with valid cookies of several sessions was refused because its guest wrote; \
                  nothing was stored",
             );
             return Err(RunStop::Several);
         }
-        self.after_landing(facts).await
+        self.complete_logout(facts).await
     }
 
     /// Completes a commit. A logout also deletes the other sessions that the visit's cookies name.
     ///
     /// # Errors
     /// As [`RunStop::of`] when a session is not known to be deleted. The browser keeps its cookies then.
-    pub(crate) async fn after_landing(&mut self, facts: &SegmentFacts) -> Result<(), RunStop> {
+    pub(crate) async fn complete_logout(&mut self, facts: &SegmentFacts) -> Result<(), RunStop> {
         match facts.ending == SessionEnding::Destroyed || facts.was_destroyed {
-            true => self.end_unseen().await,
+            true => self.delete_unseen().await,
             false => Ok(()),
         }
     }
 
-    /// Deletes several sessions that the guest ended before it continued with a new one. Nothing is stored while they exist.
+    /// Deletes several sessions that the guest result before it continued with a new one. Nothing is stored while they exist.
     ///
     /// # Errors
-    /// As [`SessionRun::after_landing`].
+    /// As [`SessionRun::complete_logout`].
     pub(crate) async fn end_several(&mut self) -> Result<(), RunStop> {
-        if self.transaction()?.goes_on_after_several() {
-            self.end_unseen().await?;
-            self.transaction()?.begin_anew();
+        if self.transaction()?.continues_after_several() {
+            self.delete_unseen().await?;
+            self.transaction()?.become_new();
         }
         Ok(())
     }
@@ -70,18 +70,18 @@ impl SessionRun {
     /// Deletes, by id, the sessions that the visit's cookies name and whose row the run has not seen. A lagging database
     /// server may have such a row, and a logout must not leave it alive. If a deletion fails, the browser keeps its
     /// cookies.
-    async fn end_unseen(&mut self) -> Result<(), RunStop> {
-        if std::mem::replace(&mut self.has_ended_unseen, true) {
+    async fn delete_unseen(&mut self) -> Result<(), RunStop> {
+        if std::mem::replace(&mut self.has_deleted_unseen, true) {
             return Ok(());
         }
-        let ended = self.try_end_unseen().await;
-        if ended.is_err() {
+        let result = self.try_delete_unseen().await;
+        if result.is_err() {
             self.cookie = CookieChange::Keep;
         }
-        ended
+        result
     }
 
-    async fn try_end_unseen(&self) -> Result<(), RunStop> {
+    async fn try_delete_unseen(&self) -> Result<(), RunStop> {
         if matches!(&self.claim, RowClaim::Several(rivals) if rivals.are_unknown()) {
             return Err(RunStop::Several);
         }
@@ -99,34 +99,34 @@ impl SessionRun {
         let manager = Arc::clone(&self.manager);
         let now_s = manager.clock.now_s();
         let verdicts = manager.store.commit_many(&commits, now_s).await;
-        let mut ended = Ok(());
+        let mut result = Ok(());
         for (commit, verdict) in commits.iter().zip(verdicts) {
-            let told = match verdict {
+            let deleted = match verdict {
                 CommitVerdict::Committed | CommitVerdict::Conflict => Ok(()),
                 CommitVerdict::Failed(error) => {
-                    manager.tell_store_fault("could not delete a session", &error);
+                    manager.log_store_fault("could not delete a session", &error);
                     Err(RunStop::of(error.kind))
                 }
                 // A deletion that cannot be settled makes the response a 503. Settling the others as well would only delay it.
-                CommitVerdict::RolledBack(_) | CommitVerdict::Ambiguous(_) if ended.is_err() => {
+                CommitVerdict::RolledBack(_) | CommitVerdict::Ambiguous(_) if result.is_err() => {
                     continue;
                 }
-                CommitVerdict::RolledBack(_) => self.settle_end(commit).await,
+                CommitVerdict::RolledBack(_) => self.settle_deletion(commit).await,
                 CommitVerdict::Ambiguous(error) => {
                     manager.counters.ambiguous_commits.add_one();
-                    manager.tell_store_fault("the reply to a session's commit was lost", &error);
-                    self.settle_end(commit).await
+                    manager.log_store_fault("the reply to a session's commit was lost", &error);
+                    self.settle_deletion(commit).await
                 }
             };
-            if told.is_ok() {
+            if deleted.is_ok() {
                 manager.snapshots.end(&commit.id);
             }
-            ended = ended.and(told);
+            result = result.and(deleted);
         }
-        ended
+        result
     }
 
-    async fn settle_end(&self, commit: &Commit) -> Result<(), RunStop> {
+    async fn settle_deletion(&self, commit: &Commit) -> Result<(), RunStop> {
         let manager = &self.manager;
         let (store, clock) = (manager.store.as_ref(), &manager.clock);
         match settle(store, clock, commit, None, self.deadline()).await {
@@ -136,14 +136,14 @@ impl SessionRun {
     }
 
     /// Adds the expiry of the duplicate cookies of a visit with several sessions, once it is known which session is the visit's own.
-    pub(crate) fn with_strays(&self, own: CookieChange) -> CookieChange {
+    pub(crate) fn with_duplicates(&self, own: CookieChange) -> CookieChange {
         let (RowClaim::Several(rivals), LoadPhase::Open(transaction)) = (&self.claim, &self.phase)
         else {
             return own;
         };
         // If the session vanished during the visit, the browser may have another cookie by now. If the store failed to
         // delete a session, its cookie may be needed to name it again.
-        if transaction.standing() == RowState::Detached || self.has_store_failed {
+        if transaction.row_state() == RowState::Detached || self.has_store_failed {
             return own;
         }
         let mut kept = Vec::new();

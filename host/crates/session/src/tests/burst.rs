@@ -197,7 +197,7 @@ async fn exclusive_visits_never_meet() {
 #[tokio::test]
 async fn whom_a_full_queue_turns_away_has_written_nothing() {
     let house = House::with(SessionOptions {
-        slot_waiters_max: 2,
+        lock_waiters_max: 2,
         ..SessionOptions::default()
     });
     let id = house.make(None, &[("n", "0")]);
@@ -234,7 +234,7 @@ async fn whom_a_full_queue_turns_away_has_written_nothing() {
     }
     assert_eq!(
         answers, 4,
-        "the first, the slot's holder, and two that wait"
+        "the first, the lock's holder, and two that wait"
     );
     assert_eq!(house.entry(&id, "n").await, Some(answers.to_string()));
 }

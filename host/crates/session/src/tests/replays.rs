@@ -131,11 +131,11 @@ async fn a_commit_without_a_conflict_is_made_after_the_deadline_too() {
 }
 
 #[tokio::test]
-async fn a_wait_for_the_slot_ends_at_the_deadline() {
+async fn a_wait_for_the_lock_ends_at_the_deadline() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let held = house.manager.slots.acquire(&id, deadline, None).await;
+    let held = house.manager.locks.acquire(&id, deadline, None).await;
     for start in [
         super::super::VisitStart::Optimistic,
         super::super::VisitStart::Exclusive,
@@ -158,7 +158,7 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
 
 /// Without this, the requests of one client that wait for a session lock could keep all other clients from the host.
 #[tokio::test]
-async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
+async fn a_wait_for_the_lock_ends_when_another_client_needs_the_place() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let quotas = Quotas::new(QuotaTotals {
@@ -167,7 +167,7 @@ async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
     });
     let (flood, visitor) = (quotas.peer([127, 0, 0, 1].into()), [127, 0, 0, 2].into());
     let deadline = Instant::now() + Duration::from_secs(60);
-    let _held = house.manager.slots.acquire(&id, deadline, None).await;
+    let _held = house.manager.locks.acquire(&id, deadline, None).await;
     for start in [
         super::super::VisitStart::Optimistic,
         super::super::VisitStart::Exclusive,
@@ -192,11 +192,11 @@ async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
 }
 
 #[tokio::test]
-async fn readers_do_not_wait_for_a_slot_that_others_hold() {
+async fn readers_do_not_wait_for_a_lock_that_others_hold() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let _held = house.manager.slots.acquire(&id, deadline, None).await;
+    let _held = house.manager.locks.acquire(&id, deadline, None).await;
     let outcome = house.request(
         &id,
         guest(|session, _| async move { Ok(session.get("a").await?) }),

@@ -172,11 +172,11 @@ async fn of_two_logins_at_once_one_has_the_session() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let mut inner = None;
-    let slot = std::sync::Mutex::new(&mut inner);
+    let id_found = std::sync::Mutex::new(&mut inner);
     let outcome = house.request(
         &id,
         guest(|session, number| {
-            let (house, id, slot) = (&house, &id, &slot);
+            let (house, id, id_found) = (&house, &id, &id_found);
             async move {
                 session.regenerate().await?;
                 session.set("user", "\"outer\"").await?;
@@ -186,7 +186,7 @@ async fn of_two_logins_at_once_one_has_the_session() {
                         Ok(session.set("user", "\"inner\"").await?)
                     });
                     let cookie = answered(house.request(id, other).await).1;
-                    **slot.lock().unwrap() = Some(set_for(&cookie));
+                    **id_found.lock().unwrap() = Some(set_for(&cookie));
                 }
                 Ok(number)
             }

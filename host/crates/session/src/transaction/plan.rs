@@ -37,14 +37,14 @@ impl PlannedCommit {
     }
 
     /// Replaces the row to be written by a later state, which contains this commit's changes and those folded on top of them.
-    pub(crate) fn write_instead(&mut self, last: &BaseRow) {
+    pub(crate) fn replace_row(&mut self, last: &BaseRow) {
         if let RowChange::Update { record, .. } = &mut self.commit.change {
             *record = last.record.clone();
         }
     }
 
     /// Marks this plan as folded into another commit: its row has that commit's tokens.
-    pub(crate) fn bear(&mut self, tokens: &TokenHistory) {
+    pub(crate) fn set_tokens(&mut self, tokens: &TokenHistory) {
         if let Some(after) = self.after.as_mut().and_then(Arc::get_mut) {
             after.record.tokens = tokens.clone();
         }
@@ -135,18 +135,18 @@ impl Transaction {
     }
 
     /// Starts a new segment on the row that was written, once the commit is durable.
-    pub(crate) fn landed(&mut self, planned: PlannedCommit) {
+    pub(crate) fn start_segment(&mut self, planned: PlannedCommit) {
         let ending = self.working.ending;
         self.log = ChangeLog::default();
         self.reads = ReadSet::default();
         match planned.after {
             Some(base) => {
-                self.standing = RowState::Loaded;
+                self.row_state = RowState::Loaded;
                 self.working = WorkingCopy::new(base.document.clone());
                 self.base = Some(base);
             }
             None => {
-                self.standing = RowState::New;
+                self.row_state = RowState::New;
                 self.base = None;
                 self.working = WorkingCopy::new(self.fresh_cookie.document());
             }
