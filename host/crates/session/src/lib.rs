@@ -15,7 +15,6 @@ mod fold;
 mod grant;
 mod handle;
 mod lock;
-mod manager;
 mod options;
 mod outcome;
 mod policy;
@@ -27,10 +26,13 @@ mod run;
 mod seed;
 mod settle;
 mod snapshots;
+mod start;
 pub mod store;
 mod touches;
+mod transact;
 mod transaction;
 mod visit;
+mod visit_lock;
 
 pub use attempt::{Attempt, ReplayPolicy};
 pub use counters::SessionCounters;
@@ -38,12 +40,12 @@ pub use denial::SessionDenial;
 pub use error::{SessionCallError, SessionError};
 pub use grant::{KeyPatterns, SessionAccessLevel, SessionGrant};
 pub use handle::Session;
-pub use manager::SessionManager;
 pub use options::{
     CookieOptions, SameSitePolicy, SecurePolicy, SessionOptions, TouchPolicy, UnsetPolicy,
 };
 pub use outcome::{CookieChange, TransactionOutcome, TransactionRefusal};
 pub use seed::{SeedError, SessionSeed};
+pub use transact::SessionManager;
 pub use visit::{Visit, VisitStart};
 
 #[cfg(test)]

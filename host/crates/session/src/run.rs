@@ -1,24 +1,23 @@
 //! One run of an attempt on a session: the load that it waits for, its transaction, and the commit. Performs the I/O, which
 //! the transaction itself does not do. The manager decides whether an attempt is run again.
 
-mod check;
 mod commit;
 mod cookie;
-mod fold;
-mod lock;
+mod lock_queue;
 mod rivals;
+mod snapshot_check;
 
-pub(crate) use check::{RowKnownSince, SnapshotCheck};
-pub(crate) use lock::VisitLock;
+pub(crate) use crate::visit_lock::VisitLock;
+pub(crate) use snapshot_check::{RowKnownSince, SnapshotCheck};
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::manager::{LoadedRow, SessionManager};
 use super::policy::{LinkSecurity, PresentedCookie, RowState};
 use super::rivals::RowClaim;
+use super::transact::{LoadedRow, SessionManager};
 use super::transaction::{BaseRow, Transaction};
 use super::{CookieChange, SessionCallError, Visit};
 use crate::record::SessionId;

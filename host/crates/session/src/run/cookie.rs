@@ -2,11 +2,11 @@
 
 use super::{RunStop, SessionRun};
 use crate::CookieChange;
-use crate::manager::SessionManager;
 use crate::policy;
 use crate::policy::{CookieFacts, CookieFate, Expiry, RowWrite, SegmentFacts, TouchRequested};
 use crate::record::CookieAttributes;
 use crate::store::Touch;
+use crate::transact::SessionManager;
 
 impl SessionRun {
     /// Decides the cookie change. `attributes` are the session's current ones; `row_attributes` are those that the

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::fold::FoldQueue;
 use crate::lock::{LockUnavailable, SessionLockGuard};
-use crate::manager::SessionManager;
 use crate::record::SessionId;
 use crate::settle::jittered;
+use crate::transact::SessionManager;
 use cloakroom_base::quota::Reservation;
 
 /// A visit's hold on the session lock, if it has one, and its conflicts so far.

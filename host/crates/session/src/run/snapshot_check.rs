@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{LoadPhase, Loading, NewerRow, RunStop, SessionRun};
-use crate::manager::LoadedRow;
 use crate::record::SessionId;
 use crate::snapshots::RowKnowledge;
+use crate::transact::LoadedRow;
 use crate::transaction::BaseRow;
 use cloakroom_base::limits::UNKNOWN_END_MAX;
 

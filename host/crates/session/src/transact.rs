@@ -1,7 +1,5 @@
 //! The transaction as a whole: opens a visit, runs the attempt, commits, and runs the attempt again where this is needed and possible.
 
-mod start_state;
-
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{LoadedRow, SessionManager};
 use crate::policy;
 use crate::policy::{LinkSecurity, RowState};
 use crate::record::{SessionId, SessionRecord};
@@ -16,6 +15,7 @@ use crate::run::{
 };
 use crate::snapshots::{LastVisit, RowKnowledge};
 use crate::store::StoreError;
+use crate::transact::{LoadedRow, SessionManager};
 use crate::transaction::{BaseRow, SessionLimits, Transaction};
 use crate::{SessionAccessLevel, TransactionRefusal, Visit, VisitStart};
 
