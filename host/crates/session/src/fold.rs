@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::options::SessionOptions;
-use super::policy::{self, CommitTrigger, LinkSecurity, RowWrite, SegmentFacts};
-use super::transaction::{BaseRow, PlannedCommit, Transaction};
+use crate::options::SessionOptions;
+use crate::policy::CommitRequest;
+use crate::transaction::{BaseRow, CommitDecision, PlannedCommit, Transaction};
 use cloakroom_base::clock::round_to_seconds;
 
 /// The queue of requests that wait for one session's lock and offer their changes for folding.
@@ -46,28 +46,18 @@ impl std::fmt::Debug for FoldQueue {
 /// A fold candidate: a run at its release whose only commit replaces the row.
 pub(crate) struct FoldCandidate {
     pub(crate) transaction: Box<Transaction>,
-    pub(crate) link: LinkSecurity,
-    pub(crate) is_saved: bool,
+    pub(crate) request: CommitRequest,
 }
 
 /// The result for a fold candidate, which gets its transaction back.
 pub(crate) enum FoldResult {
-    /// The changes are durable.
-    Committed(Box<Transaction>, Box<FoldedOutcome>),
+    /// The changes are durable, as the candidate's own commit would have decided. `planned` is `None` if the row already
+    /// contained them.
+    Committed(Box<Transaction>, Box<CommitDecision>),
     /// The candidate had given up meanwhile, and none of its changes were written.
     Returned(Box<Transaction>),
     /// The store failed. The holder's result applies to every run in the commit.
     Failed(Box<Transaction>),
-}
-
-/// The decisions that the candidate's own commit would have made.
-pub(crate) struct FoldedOutcome {
-    pub(crate) facts: SegmentFacts,
-    pub(crate) write: RowWrite,
-    /// `None` if the row already contained the candidate's changes.
-    pub(crate) planned: Option<PlannedCommit>,
-    /// The time of the decisions.
-    pub(crate) now_ms: i64,
 }
 
 impl FoldQueue {
@@ -111,13 +101,13 @@ impl FoldQueue {
         for mut waiting in std::mem::take(&mut queue.waiting) {
             // No request continues with a session that this commit makes expire.
             let is_alive = newest.record.expires_at_s >= round_to_seconds(now_ms);
-            let outcome = is_alive.then(|| waiting.candidate.fold(&newest, options, now_ms));
-            match outcome.flatten() {
-                Some(outcome) => {
-                    let after = outcome.planned.as_ref().and_then(PlannedCommit::after);
+            let decision = is_alive.then(|| waiting.candidate.fold(&newest, options, now_ms));
+            match decision.flatten() {
+                Some(decision) => {
+                    let after = decision.planned.as_ref().and_then(PlannedCommit::after);
                     newest = after.cloned().unwrap_or(newest);
                     queue.in_commit.insert(waiting.number);
-                    folded.entries.push((waiting, outcome));
+                    folded.entries.push((waiting, decision));
                 }
                 None => queue.waiting.push(waiting),
             }
@@ -144,29 +134,20 @@ impl FoldCandidate {
         row: &Arc<BaseRow>,
         options: &SessionOptions,
         now_ms: i64,
-    ) -> Option<Box<FoldedOutcome>> {
+    ) -> Option<Box<CommitDecision>> {
         self.transaction.rebase(Arc::clone(row)).ok()?;
-        let facts = self
-            .transaction
-            .facts(CommitTrigger::Release, self.link, self.is_saved);
-        let write = policy::write(options, &facts);
-        let mut planned = self.transaction.plan(write, options, now_ms);
-        if let Some(planned) = &mut planned {
+        let mut decision = self.transaction.decide(self.request, options, now_ms);
+        if let Some(planned) = &mut decision.planned {
             planned.set_tokens(&row.record.tokens);
         }
-        Some(Box::new(FoldedOutcome {
-            facts,
-            write,
-            planned,
-            now_ms,
-        }))
+        Some(Box::new(decision))
     }
 }
 
 /// The folded candidates of one commit. If it is dropped without a result, the candidates are lost and are notified.
 #[derive(Default)]
 pub(crate) struct FoldedCommit {
-    entries: Vec<(FoldEntry, Box<FoldedOutcome>)>,
+    entries: Vec<(FoldEntry, Box<CommitDecision>)>,
     newest: Option<Arc<BaseRow>>,
     queue: Option<Arc<FoldQueue>>,
 }
@@ -191,12 +172,12 @@ impl FoldedCommit {
         self.notify(|transaction, _| FoldResult::Failed(transaction));
     }
 
-    fn notify(self, result: impl Fn(Box<Transaction>, Box<FoldedOutcome>) -> FoldResult) {
+    fn notify(self, result: impl Fn(Box<Transaction>, Box<CommitDecision>) -> FoldResult) {
         let Some(queue) = self.queue else { return };
         let mut queue = queue.lock();
-        for (waiting, outcome) in self.entries {
+        for (waiting, decision) in self.entries {
             queue.in_commit.remove(&waiting.number);
-            waiting.notify(|transaction| result(transaction, outcome));
+            waiting.notify(|transaction| result(transaction, decision));
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fold::FoldQueue;
+use crate::fold::FoldQueue;
 use crate::record::SessionId;
 use cloakroom_base::quota::Reservation;
 

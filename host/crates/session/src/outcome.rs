@@ -1,6 +1,7 @@
 //! The result of a transaction: the answer or the reason why there is none, and the change to the visitor's cookie.
 
 use crate::record::CookieAttributes;
+use crate::store::StoreErrorKind;
 
 /// How a transaction ended.
 #[derive(Debug)]
@@ -45,6 +46,17 @@ pub enum TransactionRefusal {
     TooLarge,
     /// The store's table permanently refuses the session (its character set, a constraint, a column of another program): 500.
     StoreRefused,
+}
+
+/// Whether the store was to load, commit or delete makes no difference.
+impl From<StoreErrorKind> for TransactionRefusal {
+    fn from(kind: StoreErrorKind) -> Self {
+        match kind {
+            StoreErrorKind::TooLarge => Self::TooLarge,
+            StoreErrorKind::Refused => Self::StoreRefused,
+            StoreErrorKind::Unavailable | StoreErrorKind::Broken => Self::StoreUnavailable,
+        }
+    }
 }
 
 /// The change that a response must make to the visitor's cookie.

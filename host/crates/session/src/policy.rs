@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::Visit;
-use super::options::{CookieOptions, SameSitePolicy, SecurePolicy, SessionOptions, TouchPolicy};
+use crate::options::{CookieOptions, SameSitePolicy, SecurePolicy, SessionOptions, TouchPolicy};
 use crate::record::{CookieAttributes, SameSite};
+use crate::visit::Visit;
 use cloakroom_base::clock::round_to_seconds;
 
 /// The facts about a session that the decisions depend on.
@@ -55,6 +55,15 @@ pub(crate) enum SessionEnding {
     Destroyed,
     /// The guest called `unset` with the policy `keep`: this visit changes nothing.
     Dropped,
+}
+
+/// The facts about a commit that the session's transaction does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitRequest {
+    pub(crate) trigger: CommitTrigger,
+    pub(crate) link: LinkSecurity,
+    /// Whether a `save` of this run has written the row.
+    pub(crate) is_saved: bool,
 }
 
 /// The event that a decision is made for.

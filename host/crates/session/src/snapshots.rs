@@ -12,8 +12,8 @@ use std::time::Instant;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::transaction::BaseRow;
 use crate::record::SessionId;
+use crate::transaction::BaseRow;
 
 /// The largest number of visits that ask the store first after a session's snapshots were found stale repeatedly. This
 /// happens when another host, or Express, writes the session as well.

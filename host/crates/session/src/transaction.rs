@@ -18,12 +18,13 @@ use crate::record::{
     StoredCookieObject, as_integer, is_reserved_key,
 };
 
-use super::options::SessionOptions;
-use super::policy::{CommitTrigger, LinkSecurity, RowState, SegmentFacts, SessionEnding};
-use super::{SessionError, SessionGrant};
+use crate::error::SessionError;
+use crate::grant::SessionGrant;
+use crate::options::SessionOptions;
+use crate::policy::{CommitRequest, LinkSecurity, RowState, SegmentFacts, SessionEnding};
 use log::ChangeLog;
 pub(crate) use log::ChangeOp;
-pub(crate) use plan::PlannedCommit;
+pub(crate) use plan::{CommitDecision, PlannedCommit};
 use reads::ReadSet;
 
 /// A row as it was read, with its parsed content.
@@ -412,12 +413,7 @@ impl Transaction {
     }
 
     /// Returns the facts that [`policy::write`] needs.
-    pub(crate) fn facts(
-        &self,
-        trigger: CommitTrigger,
-        link: LinkSecurity,
-        is_saved: bool,
-    ) -> SegmentFacts {
+    fn facts(&self, request: CommitRequest) -> SegmentFacts {
         let working = &self.working;
         let is_modified = match &self.base {
             Some(base) => !working.document.has_same_entries(&base.document),
@@ -427,14 +423,14 @@ impl Transaction {
             row_state: self.row_state,
             ending: working.ending,
             was_destroyed: working.was_destroyed,
-            trigger,
+            trigger: request.trigger,
             moves: working.new_id.is_some(),
             is_regenerated: working.is_regenerated,
             is_modified,
             is_cookie_changed: working.is_cookie_changed,
             has_changes: self.log.has_changes(),
-            is_saved,
-            is_deliverable: link == LinkSecurity::Secure || !self.attributes().secure,
+            is_saved: request.is_saved,
+            is_deliverable: request.link == LinkSecurity::Secure || !self.attributes().secure,
         }
     }
 }

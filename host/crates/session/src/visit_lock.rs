@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::fold::FoldQueue;
-use crate::lock::{LockUnavailable, SessionLockGuard};
+use crate::lock::{LockUnavailable, SessionLockGuard, SessionLocks};
+use crate::outcome::TransactionRefusal;
 use crate::record::SessionId;
 use crate::settle::jittered;
-use crate::transact::SessionManager;
 use cloakroom_base::quota::Reservation;
 
 /// A visit's hold on the session lock, if it has one, and its conflicts so far.
@@ -31,15 +31,15 @@ impl VisitLock {
     ///
     /// # Errors
     /// Fails when the queue is full, the deadline passes, or the reservation `place` is revoked.
-    pub(crate) async fn take(
+    pub(crate) async fn acquire(
         &mut self,
-        manager: &Arc<SessionManager>,
+        locks: &Arc<SessionLocks>,
         id: &SessionId,
         deadline: Instant,
         place: Option<Reservation>,
     ) -> Result<(), LockUnavailable> {
         if self.guard.is_none() {
-            self.guard = Some(manager.locks.acquire(id, deadline, place).await?);
+            self.guard = Some(locks.acquire(id, deadline, place).await?);
         }
         Ok(())
     }
@@ -83,5 +83,11 @@ impl VisitLock {
             return Err(LockUnavailable);
         }
         Ok(())
+    }
+}
+
+impl From<LockUnavailable> for TransactionRefusal {
+    fn from(_: LockUnavailable) -> Self {
+        Self::Busy
     }
 }

@@ -1,26 +1,79 @@
-//! Folding from the side of a run: a run that waits for the session lock may have its changes committed by the holder, and
-//! a run that holds the lock includes the changes of waiting runs.
+//! How a run waits for the session lock. At its release, a waiting run offers its changes for folding, so that the lock's
+//! holder may commit them; a run that holds the lock includes the changes of waiting runs.
 
 use std::sync::Arc;
 
-use super::{LoadPhase, RunStop, SessionRun, SnapshotCheck};
-use crate::fold::{FoldCandidate, FoldResult, FoldedCommit, FoldedOutcome};
-use crate::lock::LockUnavailable;
+use super::{RunStop, SessionRun};
+use crate::fold::{FoldCandidate, FoldResult, FoldedCommit};
+use crate::outcome::TransactionRefusal;
+use crate::policy::{CommitRequest, CommitTrigger};
+use crate::start::LoadPhase;
 use crate::store::StoreErrorKind;
-use crate::transaction::PlannedCommit;
+use crate::transaction::{CommitDecision, PlannedCommit};
+
+/// Whether the changes of several runs may be written by one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Folding {
+    Allowed,
+    /// The commit writes no row that other runs could continue, or the guest waits for it.
+    Excluded,
+}
+
+impl Folding {
+    pub(crate) fn of(trigger: CommitTrigger, planned: &PlannedCommit) -> Self {
+        match trigger {
+            CommitTrigger::Release if planned.is_replacement() => Self::Allowed,
+            CommitTrigger::Release | CommitTrigger::Save => Self::Excluded,
+        }
+    }
+}
 
 impl SessionRun {
-    /// Waits for the session lock while its changes are offered for folding. If the lock's holder writes them, returns the
-    /// result. `None` means that this run holds the lock.
+    /// Returns whether requests contend for this session while this run does not hold its lock.
+    pub(crate) fn must_wait_for_lock(&mut self) -> bool {
+        if self.lock.is_taken() {
+            return false;
+        }
+        let shared = Arc::clone(&self.shared);
+        let base = self.transaction().ok().and_then(|t| t.base());
+        base.is_some_and(|base| shared.locks.is_contended(&base.id))
+    }
+
+    /// Waits for the session lock, unless the run has it or its session has no row.
     ///
     /// # Errors
-    /// [`RunStop::Busy`] when the lock was not available in time. [`RunStop::Store`] when the commit that included the changes failed.
-    pub(crate) async fn wait_or_fold(&mut self) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
+    /// [`TransactionRefusal::Busy`] when the lock was not available in time.
+    pub(crate) async fn acquire_lock(&mut self) -> Result<(), RunStop> {
+        let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
+            return Ok(());
+        };
+        let (deadline, place) = (self.deadline(), self.place.clone());
+        let locks = &self.shared.locks;
+        self.lock.acquire(locks, &id, deadline, place).await?;
+        Ok(())
+    }
+
+    /// Waits for the session lock. If folding is allowed and the lock's holder writes this run's changes, returns the
+    /// decision that they were written by. `None` means that this run holds the lock.
+    ///
+    /// # Errors
+    /// [`TransactionRefusal::Busy`] when the lock was not available in time. [`TransactionRefusal::StoreUnavailable`] when the
+    /// commit that included the changes failed.
+    pub(crate) async fn wait_for_lock(
+        &mut self,
+        folding: Folding,
+    ) -> Result<Option<Box<CommitDecision>>, RunStop> {
+        match folding {
+            Folding::Allowed => self.wait_or_fold().await,
+            Folding::Excluded => self.acquire_lock().await.map(|()| None),
+        }
+    }
+
+    async fn wait_or_fold(&mut self) -> Result<Option<Box<CommitDecision>>, RunStop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(None);
         };
-        let locks = Arc::clone(&self.manager.locks);
-        let position = locks.enter_queue(&id).map_err(busy)?;
+        let position = self.shared.locks.enter_queue(&id)?;
         let queue = Arc::clone(position.fold_queue());
         let (number, mut result) = queue.offer(self.take_candidate()?);
         let granted = tokio::select! {
@@ -32,26 +85,27 @@ impl SessionRun {
             Some(transaction) => self.phase = LoadPhase::Open(transaction),
             // The changes are part of a commit. A commit that was sent is settled, even after the deadline.
             None => {
-                if let Some(outcome) = self.put_back(result.await.ok())? {
-                    return Ok(Some(outcome));
+                if let Some(decision) = self.put_back(result.await.ok())? {
+                    return Ok(Some(decision));
                 }
             }
         }
-        self.lock.hold(granted.map_err(busy)?);
+        self.lock.hold(granted?);
         Ok(None)
     }
 
     /// Hands the transaction to the queue, so that the lock's holder can commit it.
     fn take_candidate(&mut self) -> Result<FoldCandidate, RunStop> {
-        let (link, is_saved) = (self.link, self.is_saved);
-        let down = LoadPhase::Down(StoreErrorKind::Unavailable);
-        match std::mem::replace(&mut self.phase, down) {
+        let request = self.commit_request(CommitTrigger::Release);
+        let failed = LoadPhase::Failed(StoreErrorKind::Unavailable);
+        match std::mem::replace(&mut self.phase, failed) {
             LoadPhase::Open(transaction) => Ok(FoldCandidate {
                 transaction,
-                link,
-                is_saved,
+                request,
             }),
-            LoadPhase::Loading { .. } | LoadPhase::Down(_) => Err(RunStop::Store),
+            LoadPhase::Loading { .. } | LoadPhase::Failed(_) => {
+                Err(TransactionRefusal::StoreUnavailable.into())
+            }
         }
     }
 
@@ -59,42 +113,31 @@ impl SessionRun {
     fn put_back(
         &mut self,
         result: Option<FoldResult>,
-    ) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
-        let (transaction, outcome) = match result.ok_or(RunStop::Store)? {
-            FoldResult::Committed(transaction, outcome) => (transaction, Ok(Some(outcome))),
+    ) -> Result<Option<Box<CommitDecision>>, RunStop> {
+        let unavailable = TransactionRefusal::StoreUnavailable;
+        let (transaction, decision) = match result.ok_or(unavailable)? {
+            FoldResult::Committed(transaction, decision) => (transaction, Ok(Some(decision))),
             FoldResult::Returned(transaction) => (transaction, Ok(None)),
-            FoldResult::Failed(transaction) => (transaction, Err(RunStop::Store)),
+            FoldResult::Failed(transaction) => (transaction, Err(unavailable.into())),
         };
         self.phase = LoadPhase::Open(transaction);
-        outcome
-    }
-
-    /// Continues after another run's commit has written this run's changes. That commit also confirms the row that this run
-    /// had started from.
-    pub(crate) fn finish_folded(&mut self, outcome: Box<FoldedOutcome>) -> Result<(), RunStop> {
-        let FoldedOutcome {
-            facts,
-            write,
-            planned,
-            now_ms,
-        } = *outcome;
-        self.check = SnapshotCheck::Done;
-        self.manager.counters.folded_commits.add_one();
-        match planned {
-            Some(planned) => self.continue_on(&facts, write, planned),
-            None => self.finish_unwritten(&facts, write, now_ms),
-        }
+        decision
     }
 
     /// Folds the changes of runs that wait for the held lock into the planned commit.
     pub(crate) fn fold_waiting(&self, planned: &mut PlannedCommit, now_ms: i64) -> FoldedCommit {
-        let options = &self.manager.options;
+        let options = &self.shared.options;
         let queue = self.lock.fold_queue_of(&planned.commit.id);
         let folded = queue.map(|queue| queue.fold_into(planned, options, now_ms));
         folded.unwrap_or_default()
     }
-}
 
-fn busy(_: LockUnavailable) -> RunStop {
-    RunStop::Busy
+    /// Returns the facts about a commit of this run that its transaction does not know.
+    pub(crate) fn commit_request(&self, trigger: CommitTrigger) -> CommitRequest {
+        CommitRequest {
+            trigger,
+            link: self.link,
+            is_saved: self.is_saved,
+        }
+    }
 }

@@ -4,32 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{LoadPhase, Loading, NewerRow, RunStop, SessionRun};
+use super::{NewerRow, RunStop, SessionRun};
+use crate::load::{LoadedRow, spawn_load};
+use crate::outcome::TransactionRefusal;
 use crate::record::SessionId;
 use crate::snapshots::RowKnowledge;
-use crate::transact::LoadedRow;
+use crate::start::{LoadPhase, RowKnownSince, SnapshotCheck};
 use crate::transaction::BaseRow;
 use cloakroom_base::limits::UNKNOWN_END_MAX;
-
-/// Whether the row that a run started from is known to be the store's.
-pub(crate) enum SnapshotCheck {
-    /// The row came from the store.
-    Done,
-    /// The row is a snapshot. The commit will compare it, if there is one.
-    Due(RowKnownSince),
-    /// The row is a snapshot, and the store is being asked while the guest runs.
-    UnderWay(RowKnownSince, Loading),
-}
-
-/// A time at which a snapshot's row certainly existed. A session that vanished while a visit ran is treated differently
-/// from a session that had ended before the visit came.
-#[derive(Clone, Copy)]
-pub(crate) enum RowKnownSince {
-    /// Some time before the visit began. The value is the start of the visit.
-    BeforeVisit(Instant),
-    /// A time while the visit ran.
-    DuringVisit,
-}
 
 impl SessionRun {
     /// Returns whether the row that the run is based on is known to be the store's.
@@ -56,8 +38,8 @@ impl SessionRun {
                 self.check = SnapshotCheck::Due(*since);
                 match loaded {
                     Ok(Ok(loaded)) => self.move_to(loaded).await,
-                    Ok(Err(error)) => Err(RunStop::of(error.kind)),
-                    Err(_) => Err(RunStop::Store),
+                    Ok(Err(error)) => Err(error.kind.into()),
+                    Err(_) => Err(TransactionRefusal::StoreUnavailable.into()),
                 }
             }
         }
@@ -69,7 +51,7 @@ impl SessionRun {
             (&self.check, &self.phase)
             && let Some(base) = transaction.base()
         {
-            let loading = self.manager.spawn_load(base.id.clone());
+            let loading = spawn_load(&self.shared, base.id.clone());
             self.check = SnapshotCheck::UnderWay(*since, loading);
         }
     }
@@ -83,14 +65,14 @@ impl SessionRun {
         let Some(base) = self.transaction()?.base().cloned() else {
             return Ok(());
         };
-        let Some(newest) = self.manager.snapshots.newest(&base) else {
+        let Some(newest) = self.shared.snapshots.newest(&base) else {
             return self.refresh().await;
         };
         if !newest.is_same(&base) {
             if self.transaction()?.rebase(Arc::clone(&newest)).is_err() {
                 return Err(RunStop::Conflict(NewerRow::Remembered(newest)));
             }
-            self.manager.counters.reapplies.add_one();
+            self.shared.counters.reapplies.add_one();
             self.check = SnapshotCheck::Due(RowKnownSince::DuringVisit);
         }
         Ok(())
@@ -99,8 +81,8 @@ impl SessionRun {
     /// Moves the log to the store's current row.
     ///
     /// # Errors
-    /// [`RunStop::Conflict`] when data that the guest has seen differs there, or the row is gone. As [`RunStop::of`] when the
-    /// store does not return the row.
+    /// [`RunStop::Conflict`] when data that the guest has seen differs there, or the row is gone. [`RunStop::Refused`] when
+    /// the store does not return the row.
     pub(crate) async fn refresh(&mut self) -> Result<(), RunStop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             self.check = SnapshotCheck::Done;
@@ -125,7 +107,7 @@ impl SessionRun {
             if self.transaction()?.rebase(Arc::clone(&newer)).is_err() {
                 return Err(self.row_changed(newer));
             }
-            self.manager.counters.reapplies.add_one();
+            self.shared.counters.reapplies.add_one();
             self.note_stale(&newer);
         }
         self.check = SnapshotCheck::Done;
@@ -136,8 +118,8 @@ impl SessionRun {
     pub(crate) fn row_changed(&mut self, newer: Arc<BaseRow>) -> RunStop {
         self.note_stale(&newer);
         RunStop::Conflict(match self.is_checked() || self.lock.is_taken() {
-            true => NewerRow::Row(newer),
-            false => NewerRow::Newer(newer),
+            true => NewerRow::Contended(newer),
+            false => NewerRow::StaleSnapshot(newer),
         })
     }
 
@@ -148,7 +130,7 @@ impl SessionRun {
             SnapshotCheck::UnderWay(RowKnownSince::DuringVisit, _) => true,
             SnapshotCheck::Due(RowKnownSince::BeforeVisit(at))
             | SnapshotCheck::UnderWay(RowKnownSince::BeforeVisit(at), _)
-                if self.manager.snapshots.ended_since(&id, *at) =>
+                if self.shared.snapshots.ended_since(&id, *at) =>
             {
                 true
             }
@@ -166,8 +148,8 @@ impl SessionRun {
 
     fn note_stale(&self, newer: &Arc<BaseRow>) {
         if !self.is_checked() {
-            self.manager.counters.stale_snapshots.add_one();
-            self.manager.snapshots.keep(newer, RowKnowledge::Stale);
+            self.shared.counters.stale_snapshots.add_one();
+            self.shared.snapshots.keep(newer, RowKnowledge::Stale);
         }
     }
 }

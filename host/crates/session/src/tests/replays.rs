@@ -135,7 +135,12 @@ async fn a_wait_for_the_lock_ends_at_the_deadline() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let held = house.manager.locks.acquire(&id, deadline, None).await;
+    let held = house
+        .manager
+        .shared
+        .locks
+        .acquire(&id, deadline, None)
+        .await;
     for start in [
         super::super::VisitStart::Optimistic,
         super::super::VisitStart::Exclusive,
@@ -167,7 +172,12 @@ async fn a_wait_for_the_lock_ends_when_another_client_needs_the_place() {
     });
     let (flood, visitor) = (quotas.peer([127, 0, 0, 1].into()), [127, 0, 0, 2].into());
     let deadline = Instant::now() + Duration::from_secs(60);
-    let _held = house.manager.locks.acquire(&id, deadline, None).await;
+    let _held = house
+        .manager
+        .shared
+        .locks
+        .acquire(&id, deadline, None)
+        .await;
     for start in [
         super::super::VisitStart::Optimistic,
         super::super::VisitStart::Exclusive,
@@ -196,7 +206,12 @@ async fn readers_do_not_wait_for_a_lock_that_others_hold() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let _held = house.manager.locks.acquire(&id, deadline, None).await;
+    let _held = house
+        .manager
+        .shared
+        .locks
+        .acquire(&id, deadline, None)
+        .await;
     let outcome = house.request(
         &id,
         guest(|session, _| async move { Ok(session.get("a").await?) }),

@@ -6,11 +6,21 @@ use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 use crate::store::{Commit, RowChange, RowVersion};
 use cloakroom_base::clock::round_to_seconds;
 
-use super::super::options::SessionOptions;
-use super::super::policy::{self, RowState, RowWrite, SessionEnding};
 use super::log::ChangeLog;
 use super::reads::ReadSet;
 use super::{BaseRow, Transaction, WorkingCopy};
+use crate::options::SessionOptions;
+use crate::policy::{self, CommitRequest, RowState, RowWrite, SegmentFacts, SessionEnding};
+
+/// The decisions about one commit.
+pub(crate) struct CommitDecision {
+    pub(crate) facts: SegmentFacts,
+    pub(crate) write: RowWrite,
+    /// `None` if nothing is to be written.
+    pub(crate) planned: Option<PlannedCommit>,
+    /// The time of the decisions.
+    pub(crate) now_ms: i64,
+}
 
 /// A commit, and the session's state once it is durable.
 pub(crate) struct PlannedCommit {
@@ -21,6 +31,11 @@ pub(crate) struct PlannedCommit {
 }
 
 impl PlannedCommit {
+    /// Returns whether the commit inserts the row.
+    pub(crate) fn is_creation(&self) -> bool {
+        matches!(&self.commit.change, RowChange::Create(_))
+    }
+
     /// Returns whether the commit needs no base, because it is a blind deletion.
     pub(crate) fn is_blind(&self) -> bool {
         matches!(self.commit.change, RowChange::Delete { base: None })
@@ -60,8 +75,25 @@ impl PlannedCommit {
 }
 
 impl Transaction {
+    /// Decides what to write, and plans the commit that writes it.
+    pub(crate) fn decide(
+        &self,
+        request: CommitRequest,
+        options: &SessionOptions,
+        now_ms: i64,
+    ) -> CommitDecision {
+        let facts = self.facts(request);
+        let write = policy::write(options, &facts);
+        CommitDecision {
+            facts,
+            write,
+            planned: self.plan(write, options, now_ms),
+            now_ms,
+        }
+    }
+
     /// Plans the commit that performs `write`. Returns `None` if nothing is to be written.
-    pub(crate) fn plan(
+    fn plan(
         &self,
         write: RowWrite,
         options: &SessionOptions,
