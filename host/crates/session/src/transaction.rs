@@ -7,166 +7,31 @@
 //! A `save` closes a segment: it has validated the reads before it, and the reads after it start afresh on the committed row. A
 //! request with `save` is serializable segment by segment.
 
+mod base_row;
 mod log;
 mod plan;
 mod reads;
+mod working_copy;
 
-use std::sync::{Arc, OnceLock};
-
-use crate::record::{
-    Charset, CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord,
-    StoredCookieObject, as_integer, is_reserved_key,
-};
+use std::sync::Arc;
 
 use crate::error::SessionError;
 use crate::grant::SessionGrant;
-use crate::options::SessionOptions;
 use crate::policy::{CommitRequest, LinkSecurity, RowState, SegmentFacts, SessionEnding};
+use crate::record::{
+    CookieAttributes, Document, SessionId, StoredCookieObject, as_integer, is_reserved_key,
+};
+pub(crate) use base_row::BaseRow;
 use log::ChangeLog;
 pub(crate) use log::ChangeOp;
 pub(crate) use plan::{CommitDecision, PlannedCommit};
 use reads::ReadSet;
-
-/// A row as it was read, with its parsed content.
-pub(crate) struct BaseRow {
-    pub(crate) id: SessionId,
-    pub(crate) record: SessionRecord,
-    document: Document,
-}
-
-impl BaseRow {
-    /// Parses a row.
-    ///
-    /// # Errors
-    /// Fails when the row's data is not a session.
-    pub(crate) fn new(
-        id: SessionId,
-        record: SessionRecord,
-        charset: Charset,
-    ) -> Result<Self, CorruptDocument> {
-        let document = Document::parse(&record.data)?.held_in(charset);
-        Ok(Self {
-            id,
-            record,
-            document,
-        })
-    }
-
-    /// Returns whether this is the same row, unchanged except for its expiry.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.record.tokens == other.record.tokens && self.record.data == other.record.data
-    }
-
-    /// Returns whether this row was written after `other`, as far as the tokens show.
-    pub(crate) fn is_after(&self, other: &Self) -> bool {
-        let (own, others) = (&self.record.tokens, &other.record.tokens);
-        let before = others.newest();
-        own != others && before.is_some_and(|token| own.contains(token))
-    }
-
-    /// Returns the approximate size in memory, in bytes.
-    pub(crate) fn weight(&self) -> usize {
-        const ROW: usize = 512;
-        const KEY: usize = 192;
-        // The text that was read may stay alive underneath the text that was written.
-        ROW + 2 * self.record.data.len() + KEY * self.document.key_count()
-    }
-}
+pub(crate) use working_copy::SessionLimits;
+use working_copy::{FreshCookie, WorkingCopy};
 
 /// The row was replaced, and data that the run has seen differs in the new row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadsChanged;
-
-/// The limits on a session's size.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SessionLimits {
-    bytes_max: usize,
-    keys_max: usize,
-    key_bytes_max: usize,
-    /// The characters that the store can hold.
-    charset: Charset,
-}
-
-impl SessionLimits {
-    pub(crate) fn of(options: &SessionOptions) -> Self {
-        Self {
-            bytes_max: options.session_bytes_max,
-            keys_max: options.keys_max,
-            key_bytes_max: options.key_bytes_max,
-            charset: options.charset,
-        }
-    }
-
-    /// Returns the smaller of these limits and those of the guest's grant.
-    fn within(self, grant: &SessionGrant) -> Self {
-        let least = |all: usize, own: Option<usize>| own.map_or(all, |own| own.min(all));
-        Self {
-            bytes_max: least(self.bytes_max, grant.session_bytes_max),
-            keys_max: least(self.keys_max, grant.keys_max),
-            ..self
-        }
-    }
-
-    /// Returns whether guests may write a key of this name at all.
-    fn allow_key(&self, key: &str) -> bool {
-        (1..=self.key_bytes_max).contains(&key.len()) && !is_reserved_key(key)
-    }
-}
-
-/// The session as the guest sees it: the base with the log applied.
-#[derive(Clone)]
-pub(crate) struct WorkingCopy {
-    document: Document,
-    ending: SessionEnding,
-    /// Whether the guest called `destroy`, even if it continued with a new session.
-    was_destroyed: bool,
-    /// The id that the session moves to, because of `renew` or `regenerate`.
-    new_id: Option<SessionId>,
-    is_regenerated: bool,
-    is_cookie_changed: bool,
-    is_touched: bool,
-}
-
-impl WorkingCopy {
-    fn new(document: Document) -> Self {
-        Self {
-            document,
-            ending: SessionEnding::Alive,
-            was_destroyed: false,
-            new_id: None,
-            is_regenerated: false,
-            is_cookie_changed: false,
-            is_touched: false,
-        }
-    }
-}
-
-/// The cookie of a session that this visit may create. Most visits create none, so its text is generated on demand.
-pub(crate) struct FreshCookie {
-    attributes: CookieAttributes,
-    charset: Charset,
-    stored: OnceLock<StoredCookieObject>,
-}
-
-impl FreshCookie {
-    fn new(attributes: &CookieAttributes, charset: Charset) -> Self {
-        Self {
-            attributes: attributes.clone(),
-            charset,
-            stored: OnceLock::new(),
-        }
-    }
-
-    fn get(&self) -> &StoredCookieObject {
-        self.stored
-            .get_or_init(|| StoredCookieObject::new(&self.attributes))
-    }
-
-    /// Returns a session with only this cookie.
-    fn document(&self) -> Document {
-        Document::new(self.get().clone()).held_in(self.charset)
-    }
-}
 
 /// The state of one run's session.
 pub(crate) struct Transaction {

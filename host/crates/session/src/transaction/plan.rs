@@ -6,9 +6,11 @@ use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 use crate::store::{Commit, RowChange, RowVersion};
 use cloakroom_base::clock::round_to_seconds;
 
+use super::Transaction;
+use super::base_row::BaseRow;
 use super::log::ChangeLog;
 use super::reads::ReadSet;
-use super::{BaseRow, Transaction, WorkingCopy};
+use super::working_copy::WorkingCopy;
 use crate::options::SessionOptions;
 use crate::policy::{self, CommitRequest, RowState, RowWrite, SegmentFacts, SessionEnding};
 
