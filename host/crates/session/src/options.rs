@@ -38,6 +38,9 @@ pub struct SessionOptions {
     pub snapshots_bytes_max: usize,
     /// How many conflicts one request retries at once, before it waits between its tries.
     pub eager_reruns_max: u32,
+    /// Whether one row write commits the changes of several requests that wait for the same session. Only measurements turn
+    /// this off; the configuration has no key for it.
+    pub fold_commits: bool,
     /// The characters that the store can hold in the JSON text. Other characters are written as `\uXXXX`.
     pub charset: Charset,
 }
@@ -60,6 +63,7 @@ impl Default for SessionOptions {
             lock_waiters_max: limits::SLOT_WAITERS_MAX,
             snapshots_bytes_max: limits::SNAPSHOTS_BYTES_MAX,
             eager_reruns_max: limits::EAGER_RERUNS_MAX,
+            fold_commits: true,
             charset: Charset::Unicode,
         }
     }

@@ -47,6 +47,7 @@ pub(crate) fn session(config: &Config) -> session::SessionOptions {
             Backend::Sqlite(_) | Backend::Mysql(_) => settings.limits.snapshots_bytes_max,
         },
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
+        fold_commits: true,
         // Replaced by the store's value once it is open.
         charset: Charset::Unicode,
     }

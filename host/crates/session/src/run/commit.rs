@@ -40,7 +40,7 @@ impl SessionRun {
                 }
                 return self.commit_nothing(&decision).await;
             };
-            let folding = Folding::of(trigger, &planned);
+            let folding = Folding::of(&shared.options, trigger, &planned);
             if self.must_wait_for_lock() {
                 if let Some(folded) = self.wait_for_lock(folding).await? {
                     return self.finish_folded(*folded);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{RunStop, SessionRun};
 use crate::fold::{FoldCandidate, FoldResult, FoldedCommit};
+use crate::options::SessionOptions;
 use crate::outcome::TransactionRefusal;
 use crate::policy::{CommitRequest, CommitTrigger};
 use crate::start::LoadPhase;
@@ -15,14 +16,20 @@ use crate::transaction::{CommitDecision, PlannedCommit};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Folding {
     Allowed,
-    /// The commit writes no row that other runs could continue, or the guest waits for it.
+    /// The commit writes no row that other runs could continue, the guest waits for it, or folding is turned off.
     Excluded,
 }
 
 impl Folding {
-    pub(crate) fn of(trigger: CommitTrigger, planned: &PlannedCommit) -> Self {
+    pub(crate) fn of(
+        options: &SessionOptions,
+        trigger: CommitTrigger,
+        planned: &PlannedCommit,
+    ) -> Self {
         match trigger {
-            CommitTrigger::Release if planned.is_replacement() => Self::Allowed,
+            CommitTrigger::Release if options.fold_commits && planned.is_replacement() => {
+                Self::Allowed
+            }
             CommitTrigger::Release | CommitTrigger::Save => Self::Excluded,
         }
     }

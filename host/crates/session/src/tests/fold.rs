@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::super::{Session, TransactionOutcome, TransactionRefusal, VisitStart};
+use super::super::{Session, SessionOptions, TransactionOutcome, TransactionRefusal, VisitStart};
 use super::guest::{Trap, answered, guest, refused};
 use super::house::House;
 use super::stubborn::{Asked, Fate, Gate};
@@ -60,7 +60,11 @@ impl Jam {
 
     /// Like [`Jam::of`], but the holder also gives the session this lifetime.
     async fn behind(max_age_ms: Option<i64>, all: &[Does]) -> Self {
-        let house = Arc::new(House::new());
+        Self::within(House::new(), max_age_ms, all).await
+    }
+
+    async fn within(house: House, max_age_ms: Option<i64>, all: &[Does]) -> Self {
+        let house = Arc::new(house);
         let id = house.make(None, &[("n", "0"), ("still", "1")]);
         let gate = Gate::new();
         let holder = tokio::spawn({
@@ -149,6 +153,23 @@ fn assert_answered_once(others: Vec<TransactionOutcome<u32, Trap>>) {
     for outcome in others {
         assert_eq!(answered(outcome).0, 1, "no guest ran again");
     }
+}
+
+#[tokio::test]
+async fn without_folding_each_request_writes_the_row_itself() {
+    let options = SessionOptions {
+        fold_commits: false,
+        ..SessionOptions::default()
+    };
+    let jam = Jam::within(House::with(options), None, &[Does::Add, Does::Bump]).await;
+    let (holder, others, house, id) = jam.dissolve().await;
+    answered(holder);
+    for outcome in others {
+        answered(outcome);
+    }
+    assert_eq!(house.counters().folded_commits.get(), 0);
+    assert_eq!(house.counters().commits.get(), 3);
+    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("12"));
 }
 
 #[tokio::test]
