@@ -78,11 +78,11 @@ impl FoldQueue {
     /// Takes a candidate's changes back. Returns `None` if they are in a commit; the channel then delivers the result.
     pub(crate) fn withdraw(&self, number: u64) -> Option<Box<Transaction>> {
         let mut queue = self.lock();
-        let Ok(place) = queue.waiting.binary_search_by_key(&number, |it| it.number) else {
+        let Ok(index) = queue.waiting.binary_search_by_key(&number, |it| it.number) else {
             queue.in_commit.remove(&number);
             return None;
         };
-        Some(queue.waiting.remove(place).candidate.transaction)
+        Some(queue.waiting.remove(index).candidate.transaction)
     }
 
     /// Folds waiting candidates, one after the other, into the row that `planned` writes. A candidate that has seen data

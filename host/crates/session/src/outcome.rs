@@ -77,12 +77,12 @@ pub enum CookieChange {
         attributes: CookieAttributes,
     },
     /// Changes the session's own cookie, and makes the browser drop the duplicate cookies of the same name that the request contained.
-    WithStrays {
-        /// The change to the session's own cookie. Never `WithStrays` itself.
+    WithDuplicates {
+        /// The change to the session's own cookie. Never `WithDuplicates` itself.
         own: Box<CookieChange>,
         /// The domains and paths where the duplicates may be stored. Together with the cookie that `own` sets or expires
         /// there are at most 16.
-        strays: Vec<CookieAttributes>,
+        duplicates: Vec<CookieAttributes>,
     },
 }
 
@@ -93,7 +93,7 @@ impl std::fmt::Debug for CookieChange {
             Self::Keep => "Keep",
             Self::Set { .. } => "Set(..)",
             Self::Expire { .. } => "Expire",
-            Self::WithStrays { .. } => "WithStrays",
+            Self::WithDuplicates { .. } => "WithDuplicates",
         })
     }
 }

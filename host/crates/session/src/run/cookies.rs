@@ -1,7 +1,7 @@
 //! The effect of a commit on the visitor's cookies, and the touch of a row that is not written.
 
 use super::{RunStop, SessionRun};
-use crate::cookie::{DuplicateCookies, RequestTarget, stray_places};
+use crate::cookie::{DuplicateCookies, RequestTarget, duplicate_places};
 use crate::outcome::CookieChange;
 use crate::policy;
 use crate::policy::{
@@ -105,9 +105,9 @@ impl SessionRun {
         let shared = &self.shared;
         let options = &shared.options.cookie;
         let DuplicateCookies {
-            places: strays,
+            places: duplicates,
             hits_kept,
-        } = stray_places(
+        } = duplicate_places(
             &options.name,
             RequestTarget {
                 host: &rivals.host,
@@ -117,7 +117,7 @@ impl SessionRun {
             &kept,
             SESSION_SET_COOKIES_MAX - usize::from(!kept.is_empty()),
         );
-        if strays.is_empty() {
+        if duplicates.is_empty() {
             return own;
         }
         let own = match (own, transaction.id()) {
@@ -129,9 +129,9 @@ impl SessionRun {
             },
             (own, _) => own,
         };
-        CookieChange::WithStrays {
+        CookieChange::WithDuplicates {
             own: Box::new(own),
-            strays,
+            duplicates,
         }
     }
 }

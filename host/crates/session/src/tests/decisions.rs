@@ -165,7 +165,7 @@ async fn visit(options: SessionOptions, with: With, steps: &[Do]) -> (Cookie, Ve
         CookieChange::Expire { .. } => Cookie::Expire,
         CookieChange::Set { .. } if set_for(&cookie) == id => Cookie::Same,
         CookieChange::Set { .. } => Cookie::New,
-        CookieChange::WithStrays { .. } => panic!("a visit has one cookie"),
+        CookieChange::WithDuplicates { .. } => panic!("a visit has one cookie"),
     };
     (fate, fixture.asked().await, fixture.rows())
 }

@@ -19,7 +19,7 @@ fn visit(fixture: &SessionFixture, ids: &[&SessionId]) -> Visit {
 /// Returns the change to the session's own cookie, and the places where duplicate cookies are expired.
 fn parts(cookie: CookieChange) -> (CookieChange, Vec<CookieAttributes>) {
     match cookie {
-        CookieChange::WithStrays { own, strays } => (*own, strays),
+        CookieChange::WithDuplicates { own, duplicates } => (*own, duplicates),
         own => (own, Vec::new()),
     }
 }
@@ -28,8 +28,8 @@ fn parts(cookie: CookieChange) -> (CookieChange, Vec<CookieAttributes>) {
 const OTHERS: [(Option<&str>, &str); 2] =
     [(Some("www.example.com"), "/"), (Some("example.com"), "/")];
 
-fn places(strays: &[CookieAttributes]) -> Vec<(Option<&str>, &str)> {
-    strays
+fn places(duplicates: &[CookieAttributes]) -> Vec<(Option<&str>, &str)> {
+    duplicates
         .iter()
         .map(|it| (it.domain.as_deref(), it.path.as_str()))
         .collect()
@@ -46,9 +46,9 @@ async fn the_one_with_a_row_is_the_session_and_the_others_are_expired() {
             .await;
         let (told, cookie) = answered(outcome);
         assert_eq!(told, sum);
-        let (own, strays) = parts(cookie);
+        let (own, duplicates) = parts(cookie);
         assert_eq!(set_for(&own), live, "a client may drop it with the others");
-        assert_eq!(places(&strays), OTHERS);
+        assert_eq!(places(&duplicates), OTHERS);
     }
     assert_eq!(fixture.rows(), 1);
     assert_eq!(fixture.counters().stray_cookies.get(), 2);
@@ -70,18 +70,18 @@ async fn where_none_has_a_row_a_login_makes_one_and_its_cookie_stays() {
         .manager
         .transact(visit(&fixture, &ids), reader)
         .await;
-    let (own, strays) = parts(answered(outcome).1);
+    let (own, duplicates) = parts(answered(outcome).1);
     assert!(matches!(own, CookieChange::Expire { .. }), "{own:?}");
-    assert_eq!(places(&strays), OTHERS);
+    assert_eq!(places(&duplicates), OTHERS);
 
     let outcome = fixture
         .manager
         .transact(visit(&fixture, &ids), &mut bump())
         .await;
-    let (own, strays) = parts(answered(outcome).1);
+    let (own, duplicates) = parts(answered(outcome).1);
     assert!(fixture.row(&set_for(&own)).await.is_some());
     assert_eq!(fixture.rows(), 1);
-    assert_eq!(places(&strays), OTHERS);
+    assert_eq!(places(&duplicates), OTHERS);
 }
 
 #[tokio::test]
@@ -107,8 +107,11 @@ async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
         (Some("www.example.com"), "/"),
         (Some("example.com"), "/"),
     ];
-    let (own, strays) = parts(cookie);
-    assert_eq!((own, places(&strays)), (CookieChange::Keep, all.to_vec()));
+    let (own, duplicates) = parts(cookie);
+    assert_eq!(
+        (own, places(&duplicates)),
+        (CookieChange::Keep, all.to_vec())
+    );
 
     for step in 0..8 {
         let writer = &mut guest(|session, _| async move {
@@ -133,8 +136,11 @@ async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
             .await;
         let (refusal, cookie) = refused(outcome);
         assert_eq!(refusal, TransactionRefusal::SeveralSessions, "{step}");
-        let (own, strays) = parts(cookie);
-        assert_eq!((own, places(&strays)), (CookieChange::Keep, all.to_vec()));
+        let (own, duplicates) = parts(cookie);
+        assert_eq!(
+            (own, places(&duplicates)),
+            (CookieChange::Keep, all.to_vec())
+        );
     }
     assert_eq!(fixture.rows(), 2);
     assert_eq!(fixture.entry(ids[0], "n").await.as_deref(), Some("1"));
@@ -422,7 +428,7 @@ async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cooki
         let live = named.iter().filter(|it| **it == Named::Live).count();
         let is_none_meant = live > 1 || named.len() > SESSION_IDS_MAX;
         let is_write = matches!(step, Do::Write | Do::Regenerate);
-        let (own, strays) = if is_none_meant && is_write {
+        let (own, duplicates) = if is_none_meant && is_write {
             let (refusal, cookie) = refused(outcome);
             assert_eq!(refusal, TransactionRefusal::SeveralSessions, "{story}");
             parts(cookie)
@@ -431,14 +437,14 @@ async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cooki
             assert_eq!(seen.is_some(), live == 1 && !is_none_meant, "{story}");
             parts(cookie)
         };
-        let fields = strays.len() + usize::from(own != CookieChange::Keep);
+        let fields = duplicates.len() + usize::from(own != CookieChange::Keep);
         assert!(
             fields <= SESSION_SET_COOKIES_MAX,
             "{story}: {fields} fields"
         );
-        assert!(named.len() > 1 || strays.is_empty(), "{story}");
+        assert!(named.len() > 1 || duplicates.is_empty(), "{story}");
         let is_live_left = live == 1 && !is_none_meant && !matches!(step, Do::Destroy);
-        let is_expired = places(&strays).contains(&(None, "/"));
+        let is_expired = places(&duplicates).contains(&(None, "/"));
         assert!(!(is_live_left && is_expired), "{story}: the live cookie");
         let rows = named.iter().filter(|it| **it != Named::Absent).count();
         let expected = match step {

@@ -160,7 +160,7 @@ async fn new_over(cookie: CookieOptions, is_secure: bool) -> (Option<CookieAttri
     let attributes = match cookie {
         CookieChange::Set { attributes, .. } => Some(attributes),
         CookieChange::Keep => None,
-        CookieChange::Expire { .. } | CookieChange::WithStrays { .. } => {
+        CookieChange::Expire { .. } | CookieChange::WithDuplicates { .. } => {
             panic!("there is nothing to expire")
         }
     };

@@ -121,9 +121,9 @@ impl Transaction {
             }
             (RowWrite::Delete, Some(base)) => {
                 let is_blind = self.reads.is_empty() && !self.log.depends_on_base();
-                let is_told = self.working.ending == SessionEnding::Destroyed;
+                let is_destroyed = self.working.ending == SessionEnding::Destroyed;
                 let version = RowVersion::of(&base.record);
-                let base_version = (!(is_blind && is_told)).then_some(version);
+                let base_version = (!(is_blind && is_destroyed)).then_some(version);
                 let change = RowChange::Delete { base: base_version };
                 (base.id.clone(), change, None, None)
             }
