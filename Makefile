@@ -46,6 +46,11 @@ long_tests := long:: faults:: book:: guests::ten_thousand_hostile_requests storm
 .PHONY: test
 test: test-sdks test-host ## run the tests; installs MariaDB, Node.js and Python's venv for them if possible
 
+# The runtime's tests run the fixtures, so those are built first. Needs Rust alone: no database, no Node.js, no Python.
+.PHONY: test-unit
+test-unit: guests-rust ## run the unit tests of all crates; needs only Rust
+	cargo test --locked $(ignore_rust_version) --workspace --lib --bins
+
 .PHONY: test-sdks
 test-sdks: test-setup guests
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
@@ -123,6 +128,21 @@ bench-micro: guests-rust ## time the parts of a request in one process: cookie, 
 .PHONY: bench-counts
 bench-counts: guests-rust ## count the instructions of these parts under valgrind and compare with host/benches/micro/counts.toml
 	cargo bench --locked $(ignore_rust_version) --package cloakroom --bench counts -- $(BENCH_ONLY)
+
+# After a small change, this takes less than two minutes.
+.PHONY: check
+check: format tidy ## check formatting, project rules and types; the quick check of each change
+	cargo check --locked $(ignore_rust_version) --workspace --all-targets
+
+# The rules are in tests/tidy/tests/tidy.rs. They read source text, so nothing of the host is compiled.
+.PHONY: tidy
+tidy:
+	cargo test --quiet --locked $(ignore_rust_version) --package cloakroom-tidy
+
+# REV=91727b9 make tidy-figures counts the files of that commit.
+.PHONY: tidy-figures
+tidy-figures: ## print figures of the code: language, names, lengths, import circles, places touched per kind of change
+	@cargo run --quiet --locked $(ignore_rust_version) --package cloakroom-tidy -- $(REV)
 
 .PHONY: lint
 lint: format lint-guests ## check formatting, lints and documentation

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use cloakroom_runtime::{
-    GuestLimits, GuestSettings, Rollout, Runtime, RuntimeOptions, StreamPolicy,
+    GuestGrants, GuestLimits, GuestSettings, Rollout, Runtime, RuntimeOptions, StreamPolicy,
 };
 use cloakroom_session::{SessionGrant, VisitStart};
 
@@ -66,11 +66,13 @@ fn settings(folder: &Path, number: u8) -> GuestSettings {
     GuestSettings {
         name: format!("guest{number}"),
         component: folder.join(number.to_string()),
-        grant: SessionGrant::write(),
+        grants: GuestGrants {
+            session: SessionGrant::write().into(),
+            ..GuestGrants::default()
+        },
         start: VisitStart::Optimistic,
         stream: StreamPolicy::Buffered,
         reuse: 1,
-        outbound_hosts: Vec::new(),
         environment: Vec::new(),
         limits: GuestLimits::default(),
         rollout: Rollout::default(),

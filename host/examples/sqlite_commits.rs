@@ -63,7 +63,8 @@ async fn measure(directory: &Path, wal_bytes: u64, caller_count: usize) -> Resul
     latencies.sort_unstable();
     let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "log grown to {:>2} MiB, {caller_count:>3} in flight: {:>6.0} commits/s, {:>5.0} transactions/s, p50 {:.2} ms, p99 {:.2} ms; opened in {opened_after:.0?}",
+        "log grown to {:>2} MiB, {caller_count:>3} in flight: {:>6.0} commits/s, {:>5.0} transactions/s, p50 {:.2} ms, \
+         p99 {:.2} ms; opened in {opened_after:.0?}",
         wal_bytes >> 20,
         latencies.len() as f64 / elapsed_s,
         (store.transaction_count() - transactions_before) as f64 / elapsed_s,

@@ -8,9 +8,9 @@
 use std::ffi::{c_char, c_int};
 use std::sync::OnceLock;
 
-use cloakroom_host::fuzz::Target;
+use cloakroom_host::fuzz::FuzzTarget;
 
-static TARGET: OnceLock<Target> = OnceLock::new();
+static TARGET: OnceLock<FuzzTarget> = OnceLock::new();
 
 /// Called once, before the first input.
 #[expect(
@@ -20,7 +20,7 @@ static TARGET: OnceLock<Target> = OnceLock::new();
 #[unsafe(no_mangle)]
 extern "C" fn LLVMFuzzerInitialize(_: *const c_int, _: *const *const *const c_char) -> c_int {
     let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
-    let target = Target::named(&name).expect("there is a target of this name");
+    let target = FuzzTarget::named(&name).expect("there is a target of this name");
     TARGET.get_or_init(|| target);
     let show = std::panic::take_hook();
     // libFuzzer saves the input when the process aborts. The panic must not be caught before that.

@@ -6,68 +6,38 @@
 //! its own.
 
 mod cli;
+mod signals;
 
-use std::convert::Infallible;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-use self::cli::{Args, CliCommand, InspectArgs as InspectWords, StoreCommand};
-use cloakroom_base::limits;
+use self::cli::{Cli, CliCommand};
+use self::cli::{check, compile, dev, guests, inspect, new, serve, store, test};
 use cloakroom_base::telemetry;
-use cloakroom_dev::inspect;
-use cloakroom_dev::inspect::{InspectReport, InspectRequest};
-use cloakroom_dev::live;
-use cloakroom_dev::live::DevError;
-use cloakroom_dev::scaffold;
-use cloakroom_dev::scaffold::NewProject;
-use cloakroom_dev::test_host;
-use cloakroom_host::admin::command::ShellError;
-use cloakroom_host::app;
-use cloakroom_host::app::{
-    AdminCall, AdminListener, App, ReloadRequests, StartError, StartupMessage, StoreCall,
-};
-use cloakroom_host::config::{
-    CliOptions, Config, ConfigError, ConfigFault, ProcessEnvironment, ServerSettings,
-};
-use cloakroom_runtime::LoadError;
 
 /// Measured against the allocator of the C library: a tenth less CPU time per request, for 3 MiB more memory under load.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Exit code if the command line or the configuration is at fault.
-const EXIT_AT_FAULT: u8 = 2;
-
 /// How long the process waits at its end for the reader of its last log lines.
 const LAST_LINES_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long the process waits for that reader after a second signal.
-const LAST_WORD_WAIT_MAX: Duration = Duration::from_millis(200);
-
-/// The executable of this process, even if its file was replaced.
-const SELF: &str = "/proc/self/exe";
 
 fn main() -> ExitCode {
     leave_no_core_dump();
-    match Args::parse().command {
+    match Cli::parse().command {
+        CliCommand::Serve(args) => block_on(serve::run(args)),
+        CliCommand::Dev(args) => block_on(dev::run(args)),
+        CliCommand::Check(args) => block_on(check::run(args)),
+        CliCommand::Test(args) => block_on(test::run(args)),
+        CliCommand::Guests(args) => block_on(guests::run(args)),
+        CliCommand::New(args) => block_on(async { new::run(args) }),
+        CliCommand::Inspect(args) => block_on(async { inspect::run(args) }),
+        CliCommand::Store(args) => block_on(store::run(args)),
         // Runs before the process starts any thread.
-        CliCommand::Compile(words) => match cloakroom_runtime::compile(&words.recipe) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => {
-                eprintln!("{fault}");
-                ExitCode::from(fault.exit_code())
-            }
-        },
-        command => run(command),
+        CliCommand::Compile(args) => compile::run(&args),
     }
 }
 
@@ -83,292 +53,13 @@ fn leave_no_core_dump() {
     let _ = rustix::process::setrlimit(Resource::Core, none);
 }
 
+/// Runs a command on the multi-threaded runtime and returns the exit code of the process.
 #[tokio::main]
-async fn run(command: CliCommand) -> ExitCode {
-    let result = match command {
-        CliCommand::Serve(words) => serve(words.into()).await,
-        CliCommand::Dev(words) => dev(words.into()).await,
-        CliCommand::Check(words) => check(&words.into()).await,
-        CliCommand::Test(words) => test(words.into()).await,
-        CliCommand::Guests(words) => Ok(call_admin(words.into()).await),
-        CliCommand::New(words) => scaffold(&words.into()),
-        CliCommand::Inspect(words) => inspect(words),
-        CliCommand::Store(words) => match words.command {
-            StoreCommand::Copy(words) => store(words.into()).await,
-            StoreCommand::Check(words) => store(words.into()).await,
-            StoreCommand::PreferFirst(words) => Ok(call_admin(words.into()).await),
-        },
-        CliCommand::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
-    };
-    let code = result.unwrap_or_else(|error| {
+async fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let code = command.await.unwrap_or_else(|error| {
         telemetry::say(&format!("cloakroom: {error:#}"));
         ExitCode::FAILURE
     });
     telemetry::flush(LAST_LINES_WAIT_MAX);
     code
-}
-
-async fn serve(words: CliOptions) -> anyhow::Result<ExitCode> {
-    let config = match load(&words).await {
-        Ok(config) => config,
-        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
-    };
-    let _flush = telemetry::init(&config.log)?;
-    let reloads = reload_on_signal(words.clone())?;
-    // A single component answers every path. `/session` is the path of the counter example, and works for every component.
-    let path = words.component.as_ref().map(|_| "/session");
-    let greeting = StartupMessage::new(&config, path);
-    let grace = config.server.listener.grace;
-    let desk = AdminListener::open(config.admin.as_ref()).await?;
-    let app = match App::build(config).await {
-        Ok(app) => app.with_reloads(reloads),
-        Err(StartError::Failed(failure)) => return Err(failure.into()),
-        // The warnings are in the log.
-        Err(StartError::AtFault(faults)) => return Ok(refuse(&faults, &[])),
-    };
-    let listener = app.bind().await?;
-    let address = listener
-        .local_addr()
-        .context("the listener has no address")?;
-    let shutdown = CancellationToken::new();
-    end_on_signals(shutdown.clone(), grace)?;
-    let admin = desk.as_ref().map(AdminListener::address);
-    let app = app.with_desk(desk, &shutdown);
-    telemetry::greet(&format!("{}\n", greeting.text(address, admin)))
-        .context("cannot write to standard output")?;
-    app.run(listener, shutdown).await;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn dev(words: CliOptions) -> anyhow::Result<ExitCode> {
-    let config = match read(&words) {
-        Ok(config) => config,
-        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
-    };
-    let shutdown = CancellationToken::new();
-    end_on_signals(shutdown.clone(), config.server.listener.grace)?;
-    // The terminal was closed. A running build must not outlive it.
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let hung_up = shutdown.clone();
-    tokio::spawn(async move {
-        hangup.recv().await;
-        hung_up.cancel();
-    });
-    let file = Config::file(&words, &ProcessEnvironment);
-    let read = Arc::new(move || read(&words));
-    match live::run(config, file, read, &ProcessEnvironment, shutdown).await {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        // The warnings are on the terminal.
-        Err(DevError::AtFault(faults)) => Ok(refuse(&faults, &[])),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn check(words: &CliOptions) -> anyhow::Result<ExitCode> {
-    let config = match load(words).await {
-        Ok(config) => config,
-        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
-    };
-    let warnings = match app::check(&config).await {
-        Ok(warnings) => warnings,
-        Err(faults) => return Ok(refuse(&faults, &config.warnings)),
-    };
-    warn(&config.warnings);
-    warn(&warnings);
-    let guests = telemetry::counted(config.guests.len(), "guest");
-    let routes = telemetry::counted(config.routes.len(), "route");
-    let listen = config.listen;
-    telemetry::print(&format!("ok: {guests}, {routes}, listens on {listen}\n"))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn test(call: test_host::TestCall) -> anyhow::Result<ExitCode> {
-    let config = match read(&call.words()) {
-        Ok(config) => config,
-        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
-    };
-    let _flush = telemetry::init(&test_host::log(&config, &ProcessEnvironment))?;
-    warn(&config.warnings);
-    match test_host::run(config, &call).await {
-        Ok(code) => Ok(ExitCode::from(code)),
-        Err(StartError::Failed(failure)) => Err(failure.into()),
-        Err(StartError::AtFault(faults)) => Ok(refuse(&faults, &[])),
-    }
-}
-
-async fn call_admin(call: AdminCall) -> ExitCode {
-    match app::call_admin(call, &ProcessEnvironment).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            telemetry::say(&format!("cloakroom: {error}"));
-            match error {
-                ShellError::AtFault(_) => ExitCode::from(EXIT_AT_FAULT),
-                ShellError::Failed(_) => ExitCode::FAILURE,
-            }
-        }
-    }
-}
-
-fn scaffold(project: &NewProject) -> anyhow::Result<ExitCode> {
-    if let Err(error) = project.create() {
-        telemetry::say(&format!("cloakroom: {error}"));
-        return Ok(match error.is_usage() {
-            true => ExitCode::from(EXIT_AT_FAULT),
-            false => ExitCode::FAILURE,
-        });
-    }
-    let tools = scaffold::tools::needed(project.language);
-    telemetry::print(&project.next_steps(&tools))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn inspect(words: InspectWords) -> anyhow::Result<ExitCode> {
-    let call = InspectRequest {
-        file: words.file,
-        config: words.config,
-    };
-    let inspected = match inspect::read(&call.file) {
-        Ok(inspected) => inspected,
-        Err(error) => {
-            let file = call.file.display().to_string();
-            let told = format!("cloakroom: {file}: {error}");
-            telemetry::say(&telemetry::escape(&told));
-            return Ok(ExitCode::from(EXIT_AT_FAULT));
-        }
-    };
-    let config = match read(&call.words()) {
-        Ok(config) => config,
-        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
-    };
-    warn(&config.warnings);
-    let fit = app::fit(inspected.bytes(), &config.guests, &config.server);
-    let report = InspectReport::new(&call, &inspected, &config, &fit);
-    match words.json {
-        true => telemetry::print_json(&report.json()?)?,
-        false => telemetry::print(&report.to_string())?,
-    }
-    Ok(match fit {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(LoadError::NotCompiled { .. }) => ExitCode::FAILURE,
-        Err(_) => ExitCode::from(EXIT_AT_FAULT),
-    })
-}
-
-async fn store(call: StoreCall) -> anyhow::Result<ExitCode> {
-    match app::call_store(call, &ProcessEnvironment).await {
-        Ok(report) => {
-            telemetry::print(&report.text)?;
-            Ok(match report.is_good {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            })
-        }
-        Err(StartError::Failed(failure)) => Err(failure.into()),
-        Err(StartError::AtFault(faults)) => {
-            for fault in faults {
-                telemetry::say(&format!("cloakroom: {fault}"));
-            }
-            Ok(ExitCode::from(EXIT_AT_FAULT))
-        }
-    }
-}
-
-/// Reads the configuration. If it is refused, the components of its valid guests are checked in addition, so that one run
-/// reports every fault.
-async fn load(words: &CliOptions) -> Result<Config, ConfigError> {
-    match read(words) {
-        Ok(config) => Ok(config),
-        Err(mut refused) => {
-            let server = ServerSettings {
-                compiler: Some(SELF.into()),
-                ..ServerSettings::default()
-            };
-            let guests = app::check_guests(&refused.guests, &server).await;
-            refused.faults.extend(guests.err().unwrap_or_default());
-            Err(refused)
-        }
-    }
-}
-
-fn read(words: &CliOptions) -> Result<Config, ConfigError> {
-    let mut config = Config::load(words, &ProcessEnvironment)?;
-    config.server.compiler = Some(SELF.into());
-    Ok(config)
-}
-
-fn refuse(faults: &[ConfigFault], warnings: &[String]) -> ExitCode {
-    warn(warnings);
-    for fault in faults {
-        telemetry::say(&fault.to_string());
-    }
-    let count = telemetry::counted(faults.len(), "fault");
-    telemetry::say(&format!("cloakroom: {count} in the configuration"));
-    ExitCode::from(EXIT_AT_FAULT)
-}
-
-fn warn(warnings: &[String]) {
-    for warning in warnings {
-        telemetry::say(&telemetry::escape(&format!("warning: {warning}")));
-    }
-}
-
-/// Reads the configuration again on SIGHUP, with the same options and environment.
-fn reload_on_signal(words: CliOptions) -> anyhow::Result<ReloadRequests> {
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let reloads = ReloadRequests::new(move || read(&words));
-    let wanted = reloads.clone();
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            wanted.want();
-        }
-    });
-    Ok(reloads)
-}
-
-/// Shuts down gracefully on SIGTERM or SIGINT. The process exits at once on a second signal, or if the shutdown takes longer
-/// than the grace period and [`limits::END_AFTER_GRACE_MAX`]. Signals are received on a separate thread, which continues to work
-/// if the other threads are blocked.
-fn end_on_signals(shutdown: CancellationToken, grace: Duration) -> anyhow::Result<()> {
-    let (ready, is_ready) = channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot listen for signals")?;
-    let hear = move || runtime.block_on(hear(shutdown, grace, ready));
-    let thread = thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(hear)?;
-    if is_ready.recv().is_err()
-        && let Ok(Err(error)) = thread.join()
-    {
-        return Err(error).context("cannot listen for SIGTERM and SIGINT");
-    }
-    Ok(())
-}
-
-/// Waits for the signals. Sends on `ready` once the handlers are installed.
-async fn hear(
-    shutdown: CancellationToken,
-    grace: Duration,
-    ready: Sender<()>,
-) -> std::io::Result<Infallible> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    // The receiver is only gone if the process is already ending.
-    let _ = ready.send(());
-    next().await;
-    shutdown.cancel();
-    let said = match timeout(grace + limits::END_AFTER_GRACE_MAX, next()).await {
-        Ok(()) => "a second signal: ending at once",
-        Err(_elapsed) => "the shutdown took longer than its grace period: ending at once",
-    };
-    telemetry::say(&format!("cloakroom: {said}"));
-    telemetry::flush(LAST_WORD_WAIT_MAX);
-    std::process::exit(1);
 }

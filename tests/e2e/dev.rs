@@ -224,7 +224,7 @@ async fn a_component_that_is_refused_says_why_at_its_route() {
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
     let command = std::fs::read(component("fixture-command")).unwrap();
     save(&host, "src/app.wasm", command);
-    answers(&browser, &host, "/", 500, "program for the command line").await;
+    answers(&browser, &host, "/", 500, "command-line program").await;
     host.wait_for_log("app  refused: ").await;
     save(&host, "src/app.wasm", versions::hello(1));
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;

@@ -281,6 +281,25 @@ async fn save_keeps_what_comes_after_it_and_reload_drops_what_came_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_attributes_of_a_session_s_cookie_are_express_s_words() {
+    let cookie = "cookie = { same_site = \"none\", secure = true, priority = \"high\" }";
+    for component in SCRIPTS {
+        let plain = value(&Browser::new(), &script(component), "/attributes").await;
+        let expected = json!({ "originalMaxAge": null, "partitioned": false, "expires": null, "secure": false,
+            "httpOnly": true, "path": "/", "sameSite": "lax" });
+        assert_eq!(plain, expected, "{component}");
+        let config = Config::over("memory:").session(cookie);
+        let host = config.guest("/", component).start();
+        let chosen = value(&Browser::new(), &host, "/attributes").await;
+        assert_eq!(
+            (&chosen["sameSite"], &chosen["priority"]),
+            (&json!("none"), &json!("high")),
+            "{component}: {chosen}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lifetime_of_a_session_is_set_in_milliseconds() {
     for component in SCRIPTS {
         let host = script(component);

@@ -37,6 +37,7 @@ mod mysql_store;
 mod neighbours;
 mod outage;
 mod outbound;
+mod outdated;
 mod protocol;
 mod python;
 mod reload;

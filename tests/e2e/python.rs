@@ -266,6 +266,22 @@ async fn error_handlers_and_hooks_answer_for_their_own_routes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_attributes_of_the_session_s_cookie_are_texts_numbers_and_flags() {
+    let host = config().start();
+    let plain = body(&Browser::new().get(&host.url("/attributes")).await);
+    let expected = json!({ "original_max_age": null, "expires": null, "path": "/", "domain": null, "http_only": true,
+        "secure": false, "same_site": "lax", "partitioned": false, "priority": null });
+    assert_eq!(plain, expected);
+    let cookie = "cookie = { same_site = \"none\", secure = true, priority = \"high\" }";
+    let host = config().session(cookie).start();
+    let chosen = body(&Browser::new().get(&host.url("/attributes")).await);
+    assert_eq!(
+        (&chosen["same_site"], &chosen["priority"]),
+        (&json!("none"), &json!("high"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cookies_are_set_read_and_dropped_and_a_forged_one_is_not_there() {
     let host = config().start();
     let browser = Browser::new();

@@ -106,7 +106,10 @@ async fn a_fault_anywhere_changes_nothing_and_every_one_is_told() {
     }
     let conflict = good.clone().guest("/hello", "fixture-command");
     let lines = refused(&host, &conflict, 2).await;
-    assert!(lines.concat().contains("command line"), "{lines:#?}");
+    assert!(
+        lines.concat().contains("command-line program"),
+        "{lines:#?}"
+    );
 
     assert_eq!(
         status(&host, "/hello").await,

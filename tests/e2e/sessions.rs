@@ -263,6 +263,49 @@ async fn a_maximum_age_set_by_the_guest_is_kept_and_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attribute_that_express_alone_knows_stays_in_the_row_and_is_shown_as_absent() {
+    let host = config().start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set a 1"]).await;
+    let file = host.directory.path().join("sessions.sqlite");
+    let absent = serde_json::Value::Null;
+    for (row, same_site, priority) in [
+        (
+            r#""sameSite":"none","priority":"high""#,
+            &"none".into(),
+            &"high".into(),
+        ),
+        (
+            r#""sameSite":true,"priority":"LOW""#,
+            &"strict".into(),
+            &"low".into(),
+        ),
+        (
+            r#""sameSite":"sideways","priority":"urgent""#,
+            &absent,
+            &absent,
+        ),
+        (r#""sameSite":false,"priority":7"#, &absent, &absent),
+    ] {
+        let cookie =
+            format!(r#"{{"cookie":{{"originalMaxAge":null,"expires":null,"path":"/",{row}}},"#);
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        let change = "UPDATE sessions SET data = ?1";
+        connection
+            .execute(change, [format!("{cookie}\"a\":1}}")])
+            .unwrap();
+        let lines = script(&browser, &host, &["cookie", "set a 2"]).await;
+        let shown: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(
+            (&shown["sameSite"], &shown["priority"]),
+            (same_site, priority),
+            "{row}"
+        );
+        assert_eq!(rows(&host)[0].2, format!("{cookie}\"a\":2}}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_session_ends_and_a_used_one_goes_on() {
     let host = config().store("expiration = \"2s\"").start();
     let (idle, used) = (Browser::new(), Browser::new());

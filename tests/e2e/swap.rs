@@ -13,7 +13,7 @@ use cloakroom_tests::host::{Config, Host, component};
 use cloakroom_tests::versions::{answer, counter, hello};
 
 /// The log text for a file that is refused.
-const REFUSED: &str = "a new version was refused";
+const REFUSED: &str = "a new version was rejected";
 /// Enough time for a host to notice a change, on a busy machine.
 const NOTICED: Duration = Duration::from_millis(1500);
 /// Twice the time for which a host waits for a file that is not closed.

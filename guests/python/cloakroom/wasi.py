@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from componentize_py_types import Err, Ok
+from wit_world.imports import cloakroom_http_types as types
 from wit_world.imports import cookies, session, streams
-from wit_world.imports.types import (
+from wit_world.imports.wasi_http_types import (
     Fields,
     IncomingBody,
     IncomingRequest,
@@ -226,6 +227,10 @@ def _error(error: object) -> errors.SessionError:
     raise TypeError(f"the host refused for an unknown reason: {type(error).__name__}")
 
 
+def _word(case: types.SameSite | types.Priority | None) -> str | None:
+    return None if case is None else case.name.lower()
+
+
 class _SessionHost:
     get = staticmethod(_told(session.get))
     set = staticmethod(_told(session.set))
@@ -247,7 +252,7 @@ class _SessionHost:
     @staticmethod
     def cookie() -> CookieAttributes:
         told = _told(session.cookie)()
-        return CookieAttributes(**vars(told))
+        return CookieAttributes(**{**vars(told), "same_site": _word(told.same_site), "priority": _word(told.priority)})
 
 
 class _CookieHost:
@@ -274,8 +279,8 @@ class _CookieHost:
             http_only=options.httponly,
             secure=options.secure,
             partitioned=options.partitioned,
-            priority=None if options.priority is None else cookies.Priority[options.priority.upper()],
-            same_site=None if options.samesite is None else cookies.SameSite[options.samesite.upper()],
+            priority=None if options.priority is None else types.Priority[options.priority.upper()],
+            same_site=None if options.samesite is None else types.SameSite[options.samesite.upper()],
         )
         try:
             return cookies.serialize(cookie.name, value(cookie.text or ""), cookie.signed, attributes)

@@ -33,7 +33,7 @@ use crate::json;
 use crate::raw::cookies as raw;
 
 pub use self::cookie::Cookie;
-pub use crate::raw::cookies::{Priority, SameSite};
+pub use crate::raw::types::{Priority, SameSite};
 
 /// Error returned when a cookie call is refused, or when a value does not have the expected type.
 #[derive(Debug, Clone, PartialEq, Eq)]

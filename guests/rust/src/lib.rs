@@ -33,5 +33,5 @@ mod bindings {
 /// Use them for features that [`session`](crate::session) and [`cookies`](crate::cookies) do not offer, and for values
 /// that no Rust type can hold.
 pub mod raw {
-    pub use crate::bindings::cloakroom::http::{cookies, session};
+    pub use crate::bindings::cloakroom::http::{cookies, session, types};
 }

@@ -56,6 +56,7 @@ use crate::raw::session as raw;
 pub use self::error::Error;
 pub use self::key::Key;
 pub use crate::raw::session::CookieAttributes;
+pub use crate::raw::types::{Priority, SameSite};
 
 /// Returns the value of an entry, or `None` if there is no entry. Counts as a read of this key.
 ///

@@ -135,7 +135,7 @@ fn invocation(guest: &Arc<Guest>) -> Invocation {
             limits.request_body_bytes_max,
             limits.replay_bytes_max,
         ),
-        jar: None,
+        services: None,
         request_id: "benchmark".into(),
         deadline: (Instant::now() + limits.deadline).into(),
         place: None,

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{ConnectionOutbox, QuotaTotals, Quotas};
-use cloakroom_host::handler::{ConnectionAddresses, Handler, Options, ProxyTrust, RoutedGuests};
-use cloakroom_host::route::{Route, RouteTable};
+use cloakroom_host::handler::{Handler, Options, ProxyTrust, RoutedGuests};
+use cloakroom_host::route::{Route, RouteTable, Target};
 use cloakroom_runtime as guest;
 use cloakroom_runtime::{
     ComponentSource, DeployRequest, Deployer, Deployment, Deployments, Guest, ProbeRequest,
-    VersionOrigin,
+    Services, VersionOrigin,
 };
+use cloakroom_server::{ConnectionEnds, Service as _};
 use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison};
 use criterion::Criterion;
 use http::Request;
@@ -44,12 +45,12 @@ pub(crate) fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-async fn answer(handler: &Arc<Handler>, ends: &ConnectionAddresses, cookie: &str) -> Bytes {
+async fn answer(handler: &Arc<Handler>, ends: &ConnectionEnds, cookie: &str) -> Bytes {
     let request = Request::get("/")
         .header(HOST, "example.test")
         .header(COOKIE, cookie)
         .body(Empty::<Bytes>::new());
-    let response = handler
+    let response = Arc::clone(handler)
         .answer(request.expect("a request"), ends.clone())
         .await;
     assert_eq!(response.status(), 200);
@@ -57,9 +58,9 @@ async fn answer(handler: &Arc<Handler>, ends: &ConnectionAddresses, cookie: &str
     body.expect("a body that is whole").to_bytes()
 }
 
-fn ends(handler: &Handler) -> ConnectionAddresses {
+fn ends(handler: &Handler) -> ConnectionEnds {
     let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
-    ConnectionAddresses {
+    ConnectionEnds {
         peer,
         local: SocketAddr::from(([127, 0, 0, 1], 3000)),
         share: handler.share(peer.ip()),
@@ -85,7 +86,7 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
         path: "/{*rest}".to_owned(),
         methods: Vec::new(),
         host: None,
-        guest: component.to_owned(),
+        target: Target::Guest(component.to_owned()),
     };
     let site = RoutedGuests {
         routes: RouteTable::new(vec![route]).expect("a route"),
@@ -94,9 +95,9 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
     let keys = Arc::new(Signed::new().keys);
     let jar_keys = CookieJarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
     let jar = CookieJar::new(COOKIE_NAME, jar_keys, Clock::system());
+    let services = Services::new(Arc::clone(&visitor.sessions), jar);
     let quotas = Quotas::new(QuotaTotals::default());
-    let sessions = Arc::clone(&visitor.sessions);
-    Handler::new(options(), site, sessions, jar, quotas, None)
+    Handler::new(options(), site, services.into(), quotas, None)
 }
 
 fn options() -> Options {

@@ -1,9 +1,12 @@
-//! The options of `cloakroom new`.
+//! `cloakroom new`: writes a project for a guest.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{Args, ValueEnum};
 
+use super::EXIT_AT_FAULT;
+use cloakroom_base::telemetry;
 use cloakroom_dev::scaffold;
 use cloakroom_dev::scaffold::{NewProject, ProjectName};
 
@@ -19,22 +22,22 @@ Exit codes: 0 the project was created; 1 it could not be written; 2 the command 
 directory that is not empty.";
 
 /// The options of `new`.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = HELP, arg_required_else_help = true)]
 pub(crate) struct NewArgs {
     /// The project's name: lowercase letters, digits and `-`, starting with a letter
-    pub name: ProjectName,
+    name: ProjectName,
     /// The programming language
     #[arg(long, value_name = "LANGUAGE")]
-    pub lang: LanguageArg,
+    lang: LanguageArg,
     /// The project's directory, which must be empty or not exist [default: ./NAME]
     #[arg(long, value_name = "DIR")]
-    pub path: Option<PathBuf>,
+    path: Option<PathBuf>,
 }
 
 /// The programming language of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LanguageArg {
+enum LanguageArg {
     /// Rust
     Rust,
     /// JavaScript
@@ -60,14 +63,29 @@ impl From<LanguageArg> for scaffold::Language {
 }
 
 impl From<NewArgs> for NewProject {
-    fn from(words: NewArgs) -> Self {
-        let folder = words.path.unwrap_or_else(|| words.name.as_str().into());
+    fn from(args: NewArgs) -> Self {
+        let folder = args.path.unwrap_or_else(|| args.name.as_str().into());
         Self {
-            name: words.name,
-            language: words.lang.into(),
+            name: args.name,
+            language: args.lang.into(),
             folder,
         }
     }
+}
+
+/// Writes the project and prints the next steps.
+pub(crate) fn run(args: NewArgs) -> anyhow::Result<ExitCode> {
+    let project = NewProject::from(args);
+    if let Err(error) = project.create() {
+        telemetry::say(&format!("cloakroom: {error}"));
+        return Ok(match error.is_usage() {
+            true => ExitCode::from(EXIT_AT_FAULT),
+            false => ExitCode::FAILURE,
+        });
+    }
+    let tools = scaffold::tools::needed(project.language);
+    telemetry::print(&project.next_steps(&tools))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -75,13 +93,12 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Args, CliCommand};
+    use crate::cli::{Cli, CliCommand, tests::parse};
 
     #[test]
     fn a_project_is_made_in_a_folder_of_its_name_unless_another_is_named() {
-        let project = |line: &str| match Args::try_parse_from(line.split(' ')).map(|it| it.command)
-        {
-            Ok(CliCommand::New(words)) => NewProject::from(words),
+        let project = |line| match parse(line) {
+            CliCommand::New(args) => NewProject::from(args),
             other => panic!("{line}: {other:?}"),
         };
         let made = project("cloakroom new shop --lang ts");
@@ -99,7 +116,7 @@ mod tests {
             ("cloakroom new shop --lang cobol", "rust, js, ts, python"),
             ("cloakroom new My_Shop --lang js", "did you mean `my-shop`?"),
         ] {
-            let error = Args::try_parse_from(line.split(' ')).unwrap_err();
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
             assert!(error.to_string().contains(said), "{line}: {error}");
         }

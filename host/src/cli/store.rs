@@ -1,18 +1,22 @@
-//! The options of `cloakroom store`.
+//! `cloakroom store`: copies sessions between stores, checks a store, and returns a running host to the first server of its store.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args, Subcommand};
 
-use cloakroom_host::admin::command;
-use cloakroom_host::app::{AdminCall, CopyCall, StoreCall};
-use cloakroom_host::config::StoreOptions;
+use super::guests::call_admin;
+use super::{AdminArgs, EXIT_AT_FAULT};
+use cloakroom_base::telemetry;
+use cloakroom_host::admin::command::GuestsAction;
+use cloakroom_host::app;
+use cloakroom_host::app::{AdminCall, CopyCall, StartError, StoreCall};
+use cloakroom_host::config::{ProcessEnvironment, StoreOptions, lasting_store_urls};
 
 const HELP: &str = "\
-`copy` and `check` open the stores that they name: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE. The password comes from a variable
-or a file (env:NAME, file:PATH), never from the command line. Other settings of a store (TLS, names of the table and its columns) come
-from the [store] of a configuration. CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a
-running host.
+`copy` and `check` open the stores that their URLs name. The password comes from a variable or a file (env:NAME, file:PATH), never
+from the command line. Other settings of a store (TLS, names of the table and its columns) come from the [store] of a configuration.
+CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a running host.
 
 Examples:
   cloakroom store check mysql://app@db1/shop --password env:DB_PASSWORD
@@ -63,17 +67,17 @@ Exit codes: 0 the host uses the first server; 1 the host cannot be reached, its 
 does not serve; 2 the command line or the token is at fault.";
 
 /// The options of `store`.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = HELP, arg_required_else_help = true)]
 pub(crate) struct StoreArgs {
     /// The operation to perform.
     #[command(subcommand)]
-    pub command: StoreCommand,
+    command: StoreCommand,
 }
 
 /// The operations on stores.
 #[derive(Clone, Debug, Subcommand)]
-pub(crate) enum StoreCommand {
+enum StoreCommand {
     /// Copy the sessions of one store to another
     Copy(StoreCopyArgs),
     /// Check a store
@@ -83,103 +87,127 @@ pub(crate) enum StoreCommand {
 }
 
 /// The options of `store copy`.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = COPY_HELP, arg_required_else_help = true)]
-pub(crate) struct StoreCopyArgs {
-    /// The source: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
-    #[arg(long, value_name = "URL")]
-    pub from: String,
+struct StoreCopyArgs {
+    /// The source
+    #[arg(long, value_name = "URL", help = format!("The source: {}", lasting_store_urls()))]
+    from: String,
     /// The target; a missing file or table is created
     #[arg(long, value_name = "URL")]
-    pub to: String,
+    to: String,
     /// The source's password: env:NAME or file:PATH
     #[arg(long, value_name = "REFERENCE")]
-    pub from_password: Option<String>,
+    from_password: Option<String>,
     /// The target's password: env:NAME or file:PATH
     #[arg(long, value_name = "REFERENCE")]
-    pub to_password: Option<String>,
+    to_password: Option<String>,
     /// A configuration whose [store] has the other settings of the source: TLS, names, timeouts
     #[arg(long, value_name = "FILE")]
-    pub from_config: Option<PathBuf>,
+    from_config: Option<PathBuf>,
     /// A configuration whose [store] has the other settings of the target
     #[arg(long, value_name = "FILE")]
-    pub to_config: Option<PathBuf>,
+    to_config: Option<PathBuf>,
     /// The final pass, without writes to the source: copy the rest, delete sessions that the source does not have, and compare
     #[arg(long = "final")]
-    pub is_final: bool,
+    is_final: bool,
     /// With --final: delete this many sessions of the target, the number that the command has reported
     #[arg(long, value_name = "N", requires = "is_final")]
-    pub delete: Option<u64>,
+    delete: Option<u64>,
 }
 
 /// The options of `store check`.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = CHECK_HELP, arg_required_else_help = true)]
-pub(crate) struct StoreCheckArgs {
-    /// The store: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
-    #[arg(value_name = "URL")]
-    pub url: String,
+struct StoreCheckArgs {
+    /// The store
+    #[arg(value_name = "URL", help = format!("The store: {}", lasting_store_urls()))]
+    url: String,
     /// The store's password: env:NAME or file:PATH
     #[arg(long, value_name = "REFERENCE")]
-    pub password: Option<String>,
+    password: Option<String>,
     /// A configuration whose [store] has the other settings: TLS, names, timeouts
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
 }
 
 /// The options of `store prefer-first`.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = PREFER_FIRST_HELP)]
-pub(crate) struct StorePreferFirstArgs {
-    /// The URL of the host's admin interface
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
-    pub admin: String,
-    /// A file that contains the admin token; defaults to the variable CLOAKROOM_ADMIN_TOKEN
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+struct StorePreferFirstArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 impl From<StoreCopyArgs> for StoreCall {
-    fn from(words: StoreCopyArgs) -> Self {
+    fn from(args: StoreCopyArgs) -> Self {
         Self::Copy(CopyCall {
             from: StoreOptions {
                 flag: "--from",
                 password_flag: "--from-password",
-                url: words.from,
-                password: words.from_password,
-                config: words.from_config,
+                url: args.from,
+                password: args.from_password,
+                config: args.from_config,
             },
             to: StoreOptions {
                 flag: "--to",
                 password_flag: "--to-password",
-                url: words.to,
-                password: words.to_password,
-                config: words.to_config,
+                url: args.to,
+                password: args.to_password,
+                config: args.to_config,
             },
-            is_final: words.is_final,
-            delete: words.delete,
+            is_final: args.is_final,
+            delete: args.delete,
         })
     }
 }
 
 impl From<StoreCheckArgs> for StoreCall {
-    fn from(words: StoreCheckArgs) -> Self {
+    fn from(args: StoreCheckArgs) -> Self {
         Self::Check(StoreOptions {
             flag: "URL",
             password_flag: "--password",
-            url: words.url,
-            password: words.password,
-            config: words.config,
+            url: args.url,
+            password: args.password,
+            config: args.config,
         })
     }
 }
 
 impl From<StorePreferFirstArgs> for AdminCall {
-    fn from(words: StorePreferFirstArgs) -> Self {
+    fn from(args: StorePreferFirstArgs) -> Self {
         Self {
-            url: words.admin,
-            token_file: words.token_file,
-            command: command::GuestsAction::PreferFirst,
+            url: args.admin.url,
+            token_file: args.admin.token_file,
+            command: GuestsAction::PreferFirst,
+        }
+    }
+}
+
+/// Performs the operation and prints its result.
+pub(crate) async fn run(args: StoreArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        StoreCommand::Copy(args) => call_store(args.into()).await,
+        StoreCommand::Check(args) => call_store(args.into()).await,
+        StoreCommand::PreferFirst(args) => Ok(call_admin(args.into()).await),
+    }
+}
+
+async fn call_store(call: StoreCall) -> anyhow::Result<ExitCode> {
+    match app::call_store(call, &ProcessEnvironment).await {
+        Ok(report) => {
+            telemetry::print(&report.text)?;
+            Ok(match report.is_good {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            })
+        }
+        Err(StartError::Failed(failure)) => Err(failure.into()),
+        Err(StartError::AtFault(faults)) => {
+            for fault in faults {
+                telemetry::say(&format!("cloakroom: {fault}"));
+            }
+            Ok(ExitCode::from(EXIT_AT_FAULT))
         }
     }
 }
@@ -189,23 +217,22 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Args, CliCommand};
+    use crate::cli::{Cli, CliCommand, tests::parse};
 
     fn command(line: &str) -> StoreCommand {
-        match Args::try_parse_from(line.split(' ')).map(|it| it.command) {
-            Ok(CliCommand::Store(words)) => words.command,
-            Ok(_) => panic!("{line} is another command"),
-            Err(error) => panic!("{line}: {error}"),
+        match parse(line) {
+            CliCommand::Store(args) => args.command,
+            _ => panic!("{line} is another command"),
         }
     }
 
     #[test]
     fn a_copy_names_both_ends_and_the_last_pass() {
         let line = "cloakroom store copy --from sqlite:a --to mysql://u@h/d --to-password env:P --final --delete 7";
-        let StoreCommand::Copy(words) = command(line) else {
+        let StoreCommand::Copy(args) = command(line) else {
             panic!("it is a copy");
         };
-        let StoreCall::Copy(copy) = StoreCall::from(words) else {
+        let StoreCall::Copy(copy) = StoreCall::from(args) else {
             panic!("it is a call of a copy");
         };
         assert!(copy.is_final);
@@ -216,21 +243,21 @@ mod tests {
         );
         assert_eq!(copy.to.password.as_deref(), Some("env:P"));
         let line = "cloakroom store check sqlite:a --config c.toml";
-        let StoreCommand::Check(words) = command(line) else {
+        let StoreCommand::Check(args) = command(line) else {
             panic!("it is a check");
         };
-        assert_eq!(words.config, Some("c.toml".into()));
+        assert_eq!(args.config, Some("c.toml".into()));
     }
 
     #[test]
     fn the_first_server_is_asked_for_at_the_usual_address_unless_another_is_named() {
         let call = |line| match command(line) {
-            StoreCommand::PreferFirst(words) => AdminCall::from(words),
+            StoreCommand::PreferFirst(args) => AdminCall::from(args),
             _ => panic!("{line} is another command"),
         };
         let usual = call("cloakroom store prefer-first");
         assert_eq!(usual.url, "http://127.0.0.1:3001");
-        assert_eq!(usual.command, command::GuestsAction::PreferFirst);
+        assert_eq!(usual.command, GuestsAction::PreferFirst);
         let other = call("cloakroom store prefer-first --admin http://x:1 --token-file t");
         assert_eq!(other.url, "http://x:1");
         assert_eq!(other.token_file, Some("t".into()));
@@ -244,7 +271,7 @@ mod tests {
             "cloakroom store copy --from sqlite:a --to sqlite:b --delete 7",
             "cloakroom store check",
         ] {
-            let error = Args::try_parse_from(line.split(' ')).unwrap_err();
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
     }

@@ -143,6 +143,7 @@ app.get('/age/none', (req, res) => {
   req.session.cookie.maxAge = null;
   res.json({ maxAge: req.session.cookie.maxAge });
 });
+app.get('/attributes', (req, res) => res.json(req.session.cookie));
 app.get('/id', (req, res) => res.json({ id: req.session.id ?? null, same: req.session.id === req.sessionID }));
 app.get('/touch', (req, res) => res.send(typeof req.session.touch().cookie));
 

@@ -96,6 +96,12 @@ def lives(request: Request, how: str) -> Reply:
     return {"before": before, "after": dict(session), "same": session.fingerprint() == name}
 
 
+@app.get("/attributes")
+def attributes(request: Request) -> Reply:
+    """The attributes of the session's cookie."""
+    return vars(session.cookie)
+
+
 @app.post("/fail")
 def fail(request: Request) -> Reply:
     """Changes the session, then fails."""

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cloakroom_runtime::{GuestLimits, GuestSettings, Rollout, StreamPolicy};
+use cloakroom_runtime::{GuestGrants, GuestLimits, GuestSettings, Rollout, StreamPolicy};
 use cloakroom_session::{SessionGrant, VisitStart};
 
 use super::visits::DEADLINE;
@@ -14,11 +14,13 @@ pub(crate) fn settings(component: &str, reuse: u32) -> GuestSettings {
     GuestSettings {
         name: component.to_owned(),
         component: folder.join(format!("{component}.wasm")),
-        grant: SessionGrant::write(),
+        grants: GuestGrants {
+            session: SessionGrant::write().into(),
+            ..GuestGrants::default()
+        },
         start: VisitStart::Optimistic,
         stream: StreamPolicy::Buffered,
         reuse,
-        outbound_hosts: Vec::new(),
         environment: Vec::new(),
         limits: GuestLimits {
             deadline: DEADLINE,

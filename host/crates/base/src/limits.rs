@@ -243,10 +243,10 @@ pub const STORE_BATCH_ROWS_MAX: usize = 128;
 pub const STORE_BATCH_BYTES_MAX: usize = 1 << 20;
 /// Most concurrent statements with commits to a database, and most with reads. Further entries wait and are batched.
 /// Measured with 32 requests in flight: three give as many answers as six, with a quarter less work for the server.
-pub const STORE_LANES: usize = 3;
+pub const STORE_WORKERS: usize = 3;
 /// Time without a reply after which a statement gives back its worker permit of the batch queue. It waits for a row that
 /// another client has locked, or for a host that is gone, and later entries must not wait with it.
-pub const STORE_LANE_STALL: Duration = Duration::from_millis(100);
+pub const STORE_WORKER_STALL: Duration = Duration::from_millis(100);
 /// Most commits that may wait in the batch queue of a database, and most reads.
 pub const STORE_QUEUE_ROWS_MAX: usize = 4096;
 /// Connections of the pool to each database host, as many as in express-mysql-session's mysql2 pool.

@@ -28,8 +28,8 @@ use slab::Slab;
 
 use crate::limits;
 use crate::telemetry::RateLimitedLines;
-use reservation::ReservationShared;
-use room::{NothingToRevoke, RoomRequest};
+use reservation::{ReservationShared, RoomRequest};
+use room::NothingToRevoke;
 
 /// A resource with a total that all peers share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use cloakroom_host::config::{CliOptions, Config, GuestSettings};
 use cloakroom_runtime as guest;
-use cloakroom_runtime::{ComponentInspection, LoadError};
+use cloakroom_runtime::{ComponentInspection, INTERFACES, LoadError};
 use grants::GrantReport;
 
 /// The arguments of an inspection.
@@ -106,13 +106,9 @@ struct ImportReport {
     unknown: Vec<String>,
 }
 
-/// The features of the host that the component can call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct HostInterfaceUse {
-    session: bool,
-    cookies: bool,
-    outbound_http: bool,
-}
+/// The interfaces of [`INTERFACES`], and whether the component imports them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HostInterfaceUse(Vec<(&'static str, bool)>);
 
 impl InspectReport {
     /// Creates the report. `call` names the component, `config` is the configuration read with [`InspectRequest::words`], and `fit` is
@@ -150,11 +146,7 @@ impl InspectReport {
             fits: fit.is_ok(),
             reason: fit.as_ref().err().map(ToString::to_string),
             exports: component.exports.clone(),
-            uses: HostInterfaceUse {
-                session: imports.has("cloakroom:http/session"),
-                cookies: imports.has("cloakroom:http/cookies"),
-                outbound_http: grants::OUTBOUND.iter().any(|name| imports.has(name)),
-            },
+            uses: HostInterfaceUse::of(&imports),
             grants: guests
                 .map(|guest| GrantReport::of(guest, &imports))
                 .collect(),
@@ -184,6 +176,22 @@ impl ProducerEntry {
             name: tool.name.clone(),
             version: tool.version.clone(),
         }
+    }
+}
+
+impl HostInterfaceUse {
+    fn of(imports: &ImportReport) -> Self {
+        let uses = INTERFACES.iter().map(|interface| {
+            let is_imported = interface.imports.iter().any(|name| imports.has(name));
+            (interface.key, is_imported)
+        });
+        Self(uses.collect())
+    }
+}
+
+impl Serialize for HostInterfaceUse {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
     }
 }
 

@@ -19,12 +19,11 @@ mod tests;
 pub mod upload;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use tokio_util::sync::CancellationToken;
@@ -33,8 +32,11 @@ pub use access::Token;
 pub use reply::Body;
 
 use access::{ListenerReach, Permission};
+use cloakroom_base::limits;
+use cloakroom_base::quota::{QuotaPeer, QuotaTotals, Quotas};
 use cloakroom_base::telemetry::metrics::Scrape;
 use cloakroom_runtime::{Deployer, GuestRegistry};
+use cloakroom_server::{ConnectionEnds, RequestBody, Service};
 use cloakroom_session::SessionManager;
 use cloakroom_session::store::SessionStore as _;
 use cloakroom_session::store::metered::{MeteredStore, StoreHealth};
@@ -42,9 +44,9 @@ use reply::{Refusal, Reply, problem};
 use upload::UploadQueue;
 
 /// The access control of the interface.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminOptions {
-    /// The token that clients must present.
+    /// The token that clients must present. If it is `None`, `listen` is a loopback address.
     pub token: Option<Token>,
     /// The address of the listener. On a loopback address, fewer requests need the token.
     pub listen: SocketAddr,
@@ -55,6 +57,8 @@ pub struct AdminServer {
     options: AdminOptions,
     parts: ArcSwapOption<AdminServices>,
     uploads: UploadQueue,
+    /// Separate from the quotas of visitors: visitors that use up theirs must not lock operators out.
+    quotas: Arc<Quotas>,
 }
 
 /// The parts of the host that the interface reports on and controls.
@@ -96,6 +100,10 @@ impl AdminServer {
             options,
             parts: ArcSwapOption::empty(),
             uploads: UploadQueue::new(),
+            quotas: Quotas::new(QuotaTotals {
+                connections: limits::ADMIN_CONNECTIONS_MAX,
+                ..QuotaTotals::default()
+            }),
         })
     }
 
@@ -109,35 +117,12 @@ impl AdminServer {
         self.parts.store(None);
     }
 
-    /// Handles one request of `peer`.
-    ///
-    /// Cancel safety: dropping the future withdraws a component that is being deployed and not live yet.
-    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let (head, body) = request.into_parts();
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-        let mut body = pin!(body);
-        let answered = self.respond(&head, body.as_mut(), peer).await;
-        let mut response = answered.unwrap_or_else(|refusal| *refusal);
-        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        if !matches!(method, Method::GET | Method::HEAD) {
-            let status = response.status().as_u16();
-            tracing::info!(%peer, %method, path, status, "an admin call");
-        }
-        reply::without_body_for(&method, response)
-    }
-
-    async fn respond<B>(&self, head: &request::Parts, body: Pin<&mut B>, peer: SocketAddr) -> Reply
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn respond<B: RequestBody>(
+        &self,
+        head: &request::Parts,
+        body: Pin<&mut B>,
+        peer: SocketAddr,
+    ) -> Reply {
         let target = AdminTarget::of(head.uri.path()).ok_or_else(|| {
             problem(
                 StatusCode::NOT_FOUND,
@@ -208,6 +193,36 @@ impl AdminServer {
             return Err(problem(StatusCode::SERVICE_UNAVAILABLE, stopping));
         }
         Ok(parts)
+    }
+}
+
+impl Service for AdminServer {
+    type Body = Body;
+
+    fn share(&self, address: IpAddr) -> QuotaPeer {
+        self.quotas.peer(address)
+    }
+
+    /// Cancel safety: dropping the future withdraws a component that is being deployed and not live yet.
+    async fn answer<B: RequestBody + 'static>(
+        self: Arc<Self>,
+        request: Request<B>,
+        ends: ConnectionEnds,
+    ) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let mut body = pin!(body);
+        let answered = self.respond(&head, body.as_mut(), ends.peer).await;
+        let mut response = answered.unwrap_or_else(|refusal| *refusal);
+        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        if !matches!(method, Method::GET | Method::HEAD) {
+            let status = response.status().as_u16();
+            tracing::info!(peer = %ends.peer, %method, path, status, "an admin call");
+        }
+        reply::without_body_for(&method, response)
     }
 }
 

@@ -3,53 +3,49 @@
 
 mod admin;
 mod descriptors;
-mod failure;
 mod guests;
 mod keys;
 mod probe;
 mod refused;
 mod reload;
+mod services;
 mod settings;
 mod startup_message;
 mod store_copy;
-mod stores;
 
+pub use crate::failure::{StartError, StartFailure};
 pub use admin::{AdminCall, AdminListener, call_admin};
-pub use failure::{StartError, StartFailure};
 pub use guests::fit;
 pub use reload::{ReloadOutcome, ReloadRequests};
 pub use startup_message::StartupMessage;
 pub use store_copy::{CopyCall, StoreCall, StoreReport, call_store};
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
 use crate::config::{Config, ConfigFault};
-use crate::handler;
 use crate::handler::{Handler, RequestHook, RoutedGuests};
 use crate::route::{RouteError, RouteTable};
+use crate::stores::OpenStore;
 use cloakroom_base::clock::Clock;
-use cloakroom_base::quota::{QuotaPeer, Quotas};
+use cloakroom_base::quota::Quotas;
 use cloakroom_runtime as guest;
-use cloakroom_runtime::{Deployer, Deployments, GuestRegistry};
+use cloakroom_runtime::{Deployer, Deployments, GuestRegistry, Services};
 use cloakroom_server as server;
-use cloakroom_server::{ConnectionCount, ConnectionEnds, Incoming};
+use cloakroom_server::ConnectionCount;
 use cloakroom_session as session;
 use cloakroom_session::SessionManager;
-use cloakroom_session::cookie::CookieJar;
 use cloakroom_session::store::SessionStore;
 use cloakroom_session::store::metered::MeteredStore;
 use cloakroom_session::store::reaper;
 use keys::SigningKeys;
 use reload::Reloader;
-use stores::OpenStore;
 
 /// A host that is ready to serve.
 #[derive(Debug)]
@@ -59,11 +55,10 @@ pub struct App {
     handler: Arc<Handler>,
     admission: Arc<Deployer>,
     registry: Arc<GuestRegistry>,
-    sessions: Arc<SessionManager>,
-    /// Reads and writes the guests' own cookies.
-    jar: Arc<CookieJar>,
+    /// The parts of the host that the guests' interfaces use.
+    services: Arc<Services>,
     keys: SigningKeys,
-    store: OpenStore,
+    store: Box<dyn OpenStore>,
     /// The store with its metrics. Every part of the host accesses the store through this value.
     metered: Arc<MeteredStore>,
     connections: Arc<ConnectionCount>,
@@ -171,7 +166,7 @@ impl App {
                 note(&mut faults, examined)
             }
         };
-        let store = match stores::open(&config.store).await {
+        let store = match config.store.backend.open().await {
             Ok(store) => store,
             Err(error) => return Err(error.with(faults)),
         };
@@ -181,18 +176,13 @@ impl App {
             return Err(StartError::AtFault(faults));
         };
 
-        let metered = MeteredStore::new(in_front(store.as_dyn()));
-        let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
+        let metered = MeteredStore::new(in_front(store.sessions()));
         let options = session::SessionOptions {
             charset: store.charset(),
             ..options
         };
-        let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
-        let jar = CookieJar::new(
-            &config.session.name,
-            keys.of_jar(store.id_comparison()),
-            clock.clone(),
-        );
+        let (store_of_all, ids) = (Arc::clone(&metered) as _, store.id_comparison());
+        let services = services::services(options, &keys, store_of_all, ids, &clock);
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::ReaperOptions::new(config.store.check_expiration_interval);
@@ -201,16 +191,14 @@ impl App {
             handler: Handler::new(
                 settings::handler(&config),
                 RoutedGuests { routes, guests },
-                Arc::clone(&sessions),
-                Arc::clone(&jar),
+                Arc::clone(&services),
                 Quotas::new(server.totals),
                 attendant,
             ),
             admission,
             registry,
             listener: server.listener,
-            sessions,
-            jar,
+            services,
             keys,
             store,
             metered,
@@ -255,7 +243,7 @@ impl App {
 
     /// Returns the session manager, for example to count or inspect sessions.
     pub fn sessions(&self) -> &Arc<SessionManager> {
-        &self.sessions
+        &self.services.sessions
     }
 
     /// Returns the guest registry, for example to list or change guests.
@@ -285,15 +273,12 @@ impl App {
             tokio::spawn(reaper::run(store, clock, options, reaper_shutdown.clone()))
         });
         let grace = self.listener.grace;
-        let front = ServerFront {
-            handler: Arc::clone(&self.handler),
-            clock: self.clock.clone(),
-        };
-        server::run(listener, front, self.listener, self.connections, shutdown).await;
+        let service = Arc::clone(&self.handler);
+        server::run(listener, service, self.listener, self.connections, shutdown).await;
 
         // A request whose client was disconnected runs until its deadline, because its commit may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
-        within(grace, "sessions", self.sessions.shutdown()).await;
+        within(grace, "sessions", self.services.sessions.shutdown()).await;
         if self.owns_runtime {
             self.admission.stop();
         }
@@ -307,7 +292,7 @@ impl App {
         if let Some(desk) = self.desk {
             desk.close().await;
         }
-        drop((self.handler, self.sessions, self.metered));
+        drop((self.handler, self.services, self.metered));
         within(grace, "the store", self.store.close()).await;
         tracing::info!("stopped");
     }
@@ -394,39 +379,5 @@ fn note<T>(faults: &mut Vec<ConfigFault>, result: Result<T, Vec<ConfigFault>>) -
 async fn within(grace: Duration, what: &'static str, end: impl Future<Output = ()>) {
     if tokio::time::timeout(grace, end).await.is_err() {
         tracing::warn!(what, "did not end within the grace period");
-    }
-}
-
-/// The handler as a [`server::Service`].
-#[derive(Clone)]
-struct ServerFront {
-    handler: Arc<Handler>,
-    clock: Clock,
-}
-
-impl server::Service for ServerFront {
-    type Body = handler::ResponseBody;
-
-    fn clock(&self) -> Clock {
-        self.clock.clone()
-    }
-
-    fn share(&self, address: IpAddr) -> QuotaPeer {
-        self.handler.share(address)
-    }
-
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        link: ConnectionEnds,
-    ) -> impl Future<Output = Response<handler::ResponseBody>> + Send + 'static {
-        let handler = Arc::clone(&self.handler);
-        let ends = handler::ConnectionAddresses {
-            peer: link.peer,
-            local: link.local,
-            share: link.share,
-            outbox: link.outbox,
-        };
-        async move { handler.answer(request, ends).await }
     }
 }

@@ -11,53 +11,46 @@ mod admin;
 mod changes;
 mod cookie;
 mod cookies;
-mod environment;
-mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod guest;
-mod kinds;
-mod quantity;
-mod reader;
 mod rollout;
 mod route;
 mod secrets;
 mod server;
 mod session;
-mod source;
 mod store;
 mod store_options;
-mod store_url;
 #[cfg(test)]
 mod tests;
-mod unknown;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use admin::{AdminSettings, DEFAULT_ADMIN_LISTEN};
-pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
+pub use crate::config_reader::ConfigMode;
+pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
+pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
+pub use admin::DEFAULT_ADMIN_LISTEN;
+pub use cookie::{Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
-pub use environment::{Environment, ProcessEnvironment};
-pub use fault::{ConfigFault, SettingOrigin};
-pub use guest::{BuildSettings, GuestLimits, GuestSettings, SessionAccess};
+pub use guest::{BuildSettings, GuestLimits, GuestSettings};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
-pub use store::{
-    Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, SecretText,
-    StoreSettings, TlsMode, TlsVerify,
-};
+pub use session::{Proxy, SessionLimits, SessionSettings, Unset};
+pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 
-use crate::route::Route;
+pub use crate::stores::{lasting_store_urls, store_urls};
+
+use crate::admin::AdminOptions;
+use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
+use crate::config_reader::{ConfigReader, Section};
+use crate::route::{Route, Target};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::limits::CONFIG_FILE_BYTES_MAX;
 use cloakroom_base::telemetry;
-use reader::{ConfigReader, Section};
-use source::{Table, TomlValue, ValueNode};
 
 /// The file that is read if neither a file nor a component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
@@ -87,7 +80,7 @@ pub struct Config {
     /// The routes, in the order of the file. Never empty. Each route names one of `guests`.
     pub routes: Vec<Route>,
     /// The admin interface. `None` if it was not requested.
-    pub admin: Option<AdminSettings>,
+    pub admin: Option<AdminOptions>,
     /// The log.
     pub log: telemetry::TelemetryOptions,
     /// Warnings about settings that are allowed and probably not intended. Each is logged once at the start.
@@ -111,18 +104,6 @@ pub struct CliOptions {
     pub components: ComponentFiles,
     /// The purpose for which the configuration is read.
     pub purpose: ConfigMode,
-}
-
-/// The purpose for which a configuration is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConfigMode {
-    /// To serve visitors.
-    #[default]
-    Serve,
-    /// To test the guests without visitors. Sessions are kept in memory and signed with temporary secrets. Settings of the
-    /// database and of secrets are only checked for their form, so that neither has to exist. A guest's environment variable
-    /// whose reference cannot be resolved is left out, with a warning.
-    Rehearse,
 }
 
 /// Whether the guests' components must exist when the configuration is read.
@@ -269,8 +250,8 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
     let (store, backend) = store::read(root.section("store"));
-    let server = server::read(root.section("server"), backend.as_ref());
-    let session = session::read(root.section("session"), backend.as_ref());
+    let server = server::read(root.section("server"), backend.as_deref());
+    let session = session::read(root.section("session"), backend.as_deref());
     let cookies = cookies::read(root.section("cookies"));
     let shared = guest::HostLimits {
         server: &server,
@@ -343,7 +324,12 @@ fn read_guests(
             "add [[route]] with path = \"/{*rest}\" and guest = \"NAME\"",
         );
     }
-    let reached: BTreeSet<_> = routes.iter().map(|route| route.guest.as_str()).collect();
+    let reached: BTreeSet<_> = routes
+        .iter()
+        .map(|route| match &route.target {
+            Target::Guest(name) => name.as_str(),
+        })
+        .collect();
     for name in names.iter().filter(|name| !reached.contains(name.as_str())) {
         root.warn(&format!("guest.{name}"), "no route leads to it");
     }

@@ -10,7 +10,7 @@ use crate::{config, handler};
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct FuzzTarget {
     /// The name of the target, and of its folder in the corpus.
     pub name: &'static str,
     /// Runs the target on one input. Panics if a property does not hold.
@@ -18,30 +18,30 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
-    Target {
+pub const TARGETS: [FuzzTarget; 5] = [
+    FuzzTarget {
         name: "head",
         run: |input| cloakroom_server::fuzz::connection(input, handler::fuzz::judge),
     },
-    Target {
+    FuzzTarget {
         name: "cookies",
         run: cookie::fuzz::cookies,
     },
-    Target {
+    FuzzTarget {
         name: "rows",
         run: record::fuzz::row,
     },
-    Target {
+    FuzzTarget {
         name: "config",
         run: config::fuzz::text,
     },
-    Target {
+    FuzzTarget {
         name: "component",
         run: cloakroom_runtime::fuzz::component,
     },
 ];
 
-impl Target {
+impl FuzzTarget {
     /// Returns the target with this name.
     pub fn named(name: &str) -> Option<Self> {
         TARGETS.into_iter().find(|target| target.name == name)
@@ -59,7 +59,7 @@ mod tests {
     const INPUTS_MIN: usize = 20;
 
     fn replay(name: &str) {
-        let target = Target::named(name).unwrap();
+        let target = FuzzTarget::named(name).unwrap();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
         let mut inputs: Vec<_> = std::fs::read_dir(folder.join(name))
             .unwrap()

@@ -1,4 +1,4 @@
-//! The route table: maps hosts, paths and methods to guests. It is built once, and conflicts are detected when it is built.
+//! The route table: maps hosts, paths and methods to targets. It is built once, and conflicts are detected when it is built.
 //!
 //! This module knows the names of guests, not the guests. Paths and patterns are compared in the normal form of [`path`].
 
@@ -18,8 +18,15 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// The host that the route is for, without a port. `None` means every host.
     pub host: Option<String>,
-    /// The name of the guest.
-    pub guest: String,
+    /// The part of the host that answers the requests of this route.
+    pub target: Target,
+}
+
+/// The part of the host that answers the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The guest with this name.
+    Guest(String),
 }
 
 /// The reason why routes cannot be part of a table. `route` and `other` are indices into the given routes, starting at 0.

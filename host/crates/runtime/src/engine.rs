@@ -6,8 +6,6 @@
 //! for two engines and for the memory that a slot keeps.
 
 pub(crate) mod budget;
-pub(crate) mod concurrency;
-pub(crate) mod context;
 pub(crate) mod fair_queue;
 pub(crate) mod memory_tally;
 pub(crate) mod pagemap;

@@ -11,9 +11,14 @@ pub(crate) mod accounting;
 pub(crate) mod background;
 pub(crate) mod blame;
 pub(crate) mod body;
+pub(crate) mod concurrency;
 pub(crate) mod driver;
 pub(crate) mod error;
+pub(crate) mod guest;
+pub(crate) mod guest_settings;
 mod head;
+pub(crate) mod head_set;
+pub(crate) mod health;
 pub(crate) mod idle;
 pub(crate) mod instance;
 pub(crate) mod log;
@@ -21,7 +26,7 @@ pub(crate) mod meter;
 mod offload;
 mod release;
 pub(crate) mod request;
-pub(crate) mod request_state;
+
 mod wasi02;
 mod wasi03;
 
@@ -38,16 +43,17 @@ use self::driver::{GuestRun, ResponseSlot, TasksDone};
 use self::head::IncomingRequest;
 use self::offload::{OffloadTerms, OffloadableWork, Work};
 use self::release::{HoldReason, UnreleasedRun};
-use super::engine::concurrency::{InstancePermit, RunClient};
+use super::interfaces::{RequestState, RunParts};
 use super::run::accounting::RequestAccounting;
 use super::run::blame::{Blame, RunEnd, blame};
 use super::run::body::{BodyRemainder, GuestBody};
+use super::run::concurrency::{InstancePermit, RunClient};
 use super::run::error::{GuestFailure, backtrace, classify};
+use super::run::guest::Guest;
 use super::run::idle::IdleInstance;
 use super::run::instance::{GuestInstance, InstanceExports};
 use super::run::request::{BodyReader, GuestRequest};
-use super::run::request_state::RequestState;
-use super::versions::guest::Guest;
+
 use cloakroom_session::{Attempt, ReplayPolicy, Session};
 
 /// A response at its release point. No part of it may be sent before its session is committed.
@@ -204,12 +210,14 @@ impl Invocation {
         let (answer, receiver) = ResponseSlot::channel();
         let tasks_done = TasksDone::default();
         let has_answered = answer.has_answered();
-        let caller = RequestState {
+        let caller = RequestState::of(&RunParts {
+            guest: self.guest.interfaces(),
+            services: self.request.services.as_deref(),
+            head: &self.request.head,
             session,
             has_answered: has_answered.clone(),
-            cookies: self.request.cookies(),
             account: self.account.clone(),
-        };
+        });
         let request_id = &self.request.request_id;
         let mut instance = self.guest.instance(caller, request_id, number);
         let log = instance.log().clone();

@@ -5,31 +5,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Engine, Result, Store};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Result};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::engine::budget;
-use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, BUDGET, InstanceCounts};
-use super::engine::concurrency::{
-    ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
-};
-use super::engine::context::GuestContext;
+use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, InstanceCounts};
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
-use super::interfaces::cookies;
-use super::interfaces::http_types;
+use super::interfaces::context::GuestContext;
 use super::interfaces::outbound::{GuestPools, OutboundPool, OutboundUsage};
-use super::interfaces::session;
+use super::interfaces::{INTERFACES, Interface};
+use super::load::budget_check;
 use super::load::code::CodeSource;
 use super::load::compiler::CompileTarget;
 use super::load::digest::ComponentDigest;
 use super::load::loader;
 use super::load::loader::{ComponentInfo, ComponentOutline, LoadError};
+use super::load::need;
 use super::run::background::BackgroundPool;
-use super::run::instance::InstanceExports;
-use super::settings::{GuestSettings, RuntimeOptions};
-use super::versions::guest::{Guest, GuestResources};
+use super::run::concurrency::{
+    ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
+};
+use super::run::guest::{Guest, GuestResources};
+use super::run::guest_settings::GuestSettings;
+use super::run::instance::PreparedGuest;
+use super::settings::RuntimeOptions;
 
 /// The engines and shared resources that run guests. One per process is enough. It lives as long as the guests loaded
 /// on it.
@@ -157,8 +157,6 @@ impl Runtime {
         let outbound_max = settings.limits.outbound_connections_max;
         let rights = GuestResources {
             outbound: self.outbound.of(&settings.name, outbound_max),
-            imports_session: outline.imports(session::INTERFACE),
-            imports_cookies: outline.imports(cookies::INTERFACE),
             engine: house.engine.clone(),
             gates: ConcurrencyLimits::new(gate, Arc::clone(&house.gate)),
             lane: Arc::clone(&self.lane),
@@ -224,15 +222,12 @@ impl WorldRuntime {
         // The linker offers all of WASI, most of it without effect, because compiled languages import files and sockets
         // that their programs never use.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         if world == GuestWorld::Wasi03 {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-            http_types::link_03(&mut linker)?;
         }
-        http_types::link_02(&mut linker)?;
-        session::link(&mut linker)?;
-        cookies::link(&mut linker)?;
+        for interface in INTERFACES {
+            (interface.link)(&mut linker, world)?;
+        }
         let places = InstanceCounts::of(options);
         let gate = Arc::new(ConcurrencyLimit::new(
             places.running,
@@ -270,8 +265,11 @@ impl WorldRuntime {
         };
         let pre = self.linker.instantiate_pre(component).map_err(|error| {
             match outline.unknown_imports() {
-                imports if imports.is_empty() => unfit(error),
-                imports => LoadError::UnknownImports { imports },
+                imports if !imports.is_empty() => LoadError::UnknownImports { imports },
+                _ => match self.outdated_imports(component, outline) {
+                    imports if imports.is_empty() => unfit(error),
+                    imports => LoadError::Outdated { imports },
+                },
             }
         })?;
         match world {
@@ -281,50 +279,40 @@ impl WorldRuntime {
                 .map_err(unfit),
         }
     }
+
+    /// Returns the imports of this host's own interfaces in which a function has another type than here. A function that this host
+    /// does not have is from a later version, and does not count.
+    fn outdated_imports(&self, component: &Component, outline: &ComponentOutline) -> Vec<String> {
+        // All imports that `link` does not define get the types that the component expects.
+        let fits = |interface: Option<&Interface>| {
+            let mut linker = Linker::new(&self.engine);
+            if let Some(interface) = interface {
+                (interface.link)(&mut linker, outline.world)?;
+            }
+            linker.define_unknown_imports_as_traps(component)?;
+            linker.instantiate_pre(component).map(drop)
+        };
+        if fits(None).is_err() {
+            return Vec::new();
+        }
+        INTERFACES
+            .iter()
+            .filter(|interface| interface.is_own() && fits(Some(interface)).is_err())
+            .flat_map(|interface| interface.imports)
+            .flat_map(|name| outline.versions_of(name))
+            .cloned()
+            .collect()
+    }
 }
 
 /// Checks a component before it is compiled. Compiling a component that is too large for the pool's memories fails with
 /// an error that names no setting.
 fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<ComponentOutline, LoadError> {
     let outline = loader::outline(bytes)?;
-    let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
+    let need = need::need(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
     })?;
-    BUDGET.check(outline.world, need)?;
-    budget::check_memory(need, memory_bytes_max)?;
+    budget_check::check(outline.world, need)?;
+    budget_check::check_memory(need, memory_bytes_max)?;
     Ok(outline)
-}
-
-/// A component ready to be instantiated.
-#[derive(Clone)]
-pub(crate) enum PreparedGuest {
-    Wasi02(ProxyPre<GuestContext>),
-    Wasi03(ServicePre<GuestContext>),
-}
-
-impl PreparedGuest {
-    /// Makes an instance.
-    ///
-    /// # Errors
-    /// Returns an error if the component cannot start.
-    pub(crate) async fn instantiate(
-        &self,
-        store: &mut Store<GuestContext>,
-    ) -> Result<InstanceExports> {
-        Ok(match self {
-            PreparedGuest::Wasi02(pre) => {
-                InstanceExports::Wasi02(pre.instantiate_async(store).await?)
-            }
-            PreparedGuest::Wasi03(pre) => {
-                InstanceExports::Wasi03(pre.instantiate_async(store).await?)
-            }
-        })
-    }
-
-    pub(crate) fn pre(&self) -> &InstancePre<GuestContext> {
-        match self {
-            PreparedGuest::Wasi02(pre) => pre.instance_pre(),
-            PreparedGuest::Wasi03(pre) => pre.instance_pre(),
-        }
-    }
 }

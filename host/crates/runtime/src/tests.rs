@@ -7,6 +7,7 @@ mod faults;
 mod limits;
 mod loading;
 mod outbound;
+mod outdated;
 mod output;
 mod refusals;
 mod release;
@@ -26,8 +27,8 @@ use http::uri::Scheme;
 use http_body_util::{BodyExt, Full};
 
 use super::{
-    Guest, GuestFailure, GuestLimits, GuestRequest, GuestSettings, Invocation, LoadError,
-    ReleasedResponse, ReplayBody, Rollout, Runtime, RuntimeOptions, StreamPolicy,
+    Guest, GuestFailure, GuestGrants, GuestLimits, GuestRequest, GuestSettings, Invocation,
+    LoadError, ReleasedResponse, ReplayBody, Rollout, Runtime, RuntimeOptions, StreamPolicy,
 };
 use cloakroom_session::{Attempt, Session, SessionGrant, VisitStart};
 
@@ -53,11 +54,13 @@ fn settings(name: &str) -> GuestSettings {
     GuestSettings {
         name: name.to_owned(),
         component: component(name),
-        grant: SessionGrant::write(),
+        grants: GuestGrants {
+            session: SessionGrant::write().into(),
+            ..GuestGrants::default()
+        },
         start: VisitStart::Optimistic,
         stream: StreamPolicy::Buffered,
         reuse: 1,
-        outbound_hosts: Vec::new(),
         environment: Vec::new(),
         limits: GuestLimits {
             deadline: Duration::from_secs(5),
@@ -101,7 +104,7 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
             limits.request_body_bytes_max,
             limits.replay_bytes_max,
         ),
-        jar: None,
+        services: None,
         request_id: "test".into(),
         deadline: (Instant::now() + limits.deadline).into(),
         place: None,

@@ -3,8 +3,6 @@
 
 pub(crate) mod deploy;
 mod deployment;
-pub(crate) mod guest;
-pub(crate) mod health;
 mod health_watch;
 mod history;
 mod record;

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{ClientTurn, ConnectionActivity, CountedStream, RequestSide};
 use super::date::date;
 use super::heads::HeadCharges;
-use super::joined::JoinedBody;
-use super::pace::arriving::{BodyPace, IncomingBody};
-use super::pace::{BodyPatienceTimer, OutgoingBody, SendingResponse, StreamRunner};
+use super::incoming::IncomingBody;
+use super::incoming::pace::BodyPace;
+use super::outgoing::{BodyPatienceTimer, OutgoingBody, SendingResponse, StreamRunner};
 use super::watch::{ActivityWatch, Diagnosis};
 use super::{ConnectionEnds, ServerOptions, Service};
 use cloakroom_base::limits;
@@ -100,7 +100,7 @@ impl HttpProtocols {
         &self,
         stream: TcpStream,
         link: ConnectionEnds,
-        service: S,
+        service: Arc<S>,
         place: Reservation,
         ends: CloseSignals,
     ) {
@@ -115,9 +115,8 @@ impl HttpProtocols {
             let in_flight = pulse.request(version, has_body);
             let turn =
                 has_body.then(|| ClientTurn::new(in_flight.turns().clone(), RequestSide::Arriving));
-            let request =
-                request.map(|body| IncomingBody::new(JoinedBody::new(body, turn), body_pace));
-            let answer = service.answer(request, link.clone());
+            let request = request.map(|body| IncomingBody::new(body, body_pace, turn));
+            let answer = Arc::clone(&service).answer(request, link.clone());
             let clock = clock.clone();
             async move {
                 let mut answer: Response<S::Body> = answer.await;

@@ -9,8 +9,8 @@ mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod heads;
-mod joined;
-mod pace;
+mod incoming;
+mod outgoing;
 mod watch;
 
 use std::io;
@@ -33,12 +33,9 @@ use cloakroom_base::quota::{
     ConnectionOutbox, QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase, UntakenBody,
 };
 use connection::HttpProtocols;
-use pace::arriving::IncomingBody;
 
-pub use pace::arriving::BodyPace;
-
-/// The body of a request as it arrives on the connection.
-pub type Incoming = IncomingBody<joined::JoinedBody<hyper::body::Incoming>>;
+pub use incoming::IncomingBody;
+pub use incoming::pace::BodyPace;
 
 /// The limits of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,9 +117,20 @@ impl Drop for OpenConnection {
     }
 }
 
+/// The body of a request that a [`Service`] answers: an [`IncomingBody`], or the body of a request that no connection brought.
+pub trait RequestBody:
+    Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin
+{
+}
+
+impl<B> RequestBody for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin
+{
+}
+
 /// A service that answers requests. The future of an answer is dropped when the client goes away, so work that must not be
 /// cancelled has to run in its own task.
-pub trait Service: Clone + Send + Sync + 'static {
+pub trait Service: Send + Sync + 'static {
     /// The body of a response. An error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), so that the client never
     /// mistakes the body for complete.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
@@ -139,10 +147,10 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn share(&self, address: IpAddr) -> QuotaPeer;
 
     /// Answers one request.
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        link: ConnectionEnds,
+    fn answer<B: RequestBody + 'static>(
+        self: Arc<Self>,
+        request: Request<B>,
+        ends: ConnectionEnds,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
 
@@ -153,7 +161,7 @@ pub trait Service: Clone + Send + Sync + 'static {
 /// connections have ended, or cuts the remaining ones after [`ServerOptions::grace`]. `count` receives the number of connections.
 pub async fn run<S: Service>(
     listener: TcpListener,
-    service: S,
+    service: Arc<S>,
     options: ServerOptions,
     count: Arc<ConnectionCount>,
     shutdown: CancellationToken,
@@ -202,7 +210,7 @@ pub async fn run<S: Service>(
             shutdown: shutdown.clone(),
             cut: cut.clone(),
         };
-        let (protocols, service) = (Arc::clone(&protocols), service.clone());
+        let (protocols, service) = (Arc::clone(&protocols), Arc::clone(&service));
         let open = count.enter();
         connections.spawn(async move {
             protocols.serve(stream, link, service, place, ends).await;

@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 
 /// A service with fixed answers. It answers `GET /` with `ok`, `/slow` when `release` is notified, and `/cut` with a body that
 /// fails after its first bytes. It answers `/large-head` with only a head, before it reads the body.
-#[derive(Clone)]
 struct Scripted {
     quotas: Arc<Quotas>,
     entered: mpsc::UnboundedSender<String>,
@@ -64,32 +63,29 @@ impl Service for Scripted {
         self.quotas.peer(address)
     }
 
-    fn answer(
-        &self,
-        request: Request<Incoming>,
+    async fn answer<B: RequestBody + 'static>(
+        self: Arc<Self>,
+        request: Request<B>,
         _: ConnectionEnds,
-    ) -> impl Future<Output = Response<ScriptedBody>> + Send + 'static {
-        let this = self.clone();
-        async move {
-            let path = request.uri().path().to_owned();
-            this.entered.send(path.clone()).unwrap();
-            if path == "/slow" {
-                this.release.notified().await;
-            }
-            if path == "/large-head" {
-                tokio::spawn(request.into_body().collect());
-                let mut answer = Response::new(ScriptedBody::Text(None));
-                let value = "v".repeat(LARGE_FIELD).parse().unwrap();
-                answer.headers_mut().insert("x-long", value);
-                return answer;
-            }
-            let text = Some(Bytes::from_static(b"ok"));
-            Response::new(match path.as_str() {
-                "/cut" => ScriptedBody::Cut(text),
-                "/endless" => ScriptedBody::Endless,
-                _ => ScriptedBody::Text(text),
-            })
+    ) -> Response<ScriptedBody> {
+        let path = request.uri().path().to_owned();
+        self.entered.send(path.clone()).unwrap();
+        if path == "/slow" {
+            self.release.notified().await;
         }
+        if path == "/large-head" {
+            tokio::spawn(async move { drop(request.into_body().collect().await) });
+            let mut answer = Response::new(ScriptedBody::Text(None));
+            let value = "v".repeat(LARGE_FIELD).parse().unwrap();
+            answer.headers_mut().insert("x-long", value);
+            return answer;
+        }
+        let text = Some(Bytes::from_static(b"ok"));
+        Response::new(match path.as_str() {
+            "/cut" => ScriptedBody::Cut(text),
+            "/endless" => ScriptedBody::Endless,
+            _ => ScriptedBody::Text(text),
+        })
     }
 }
 
@@ -114,11 +110,11 @@ impl Bench {
         let (shutdown, release) = (CancellationToken::new(), Arc::new(Notify::new()));
         let (sender, entered) = mpsc::unbounded_channel();
         let quotas = quotas(connections);
-        let service = Scripted {
+        let service = Arc::new(Scripted {
             quotas: Arc::clone(&quotas),
             entered: sender,
             release: Arc::clone(&release),
-        };
+        });
         let count: Arc<ConnectionCount> = Arc::default();
         let counted = Arc::clone(&count);
         let server = tokio::spawn(run(listener, service, options, counted, shutdown.clone()));

@@ -75,6 +75,14 @@ impl KeyPatterns {
         )
     }
 
+    /// Returns the patterns as texts, which [`KeyPatterns::new`] accepts.
+    pub fn texts(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|pattern| match pattern {
+            KeyPattern::Exact(exact) => exact.clone(),
+            KeyPattern::Beginning(beginning) => format!("{beginning}*"),
+        })
+    }
+
     /// Returns whether a pattern matches `key`.
     pub fn covers(&self, key: &str) -> bool {
         let matches = |pattern: &KeyPattern| match pattern {

@@ -214,7 +214,8 @@ impl Session {
     /// Gives the session a lifetime in milliseconds. `None` means until the browser is closed.
     ///
     /// # Errors
-    /// [`SessionError::Denied`], [`SessionError::Invalid`], also for an end before 1970 or after 2106, [`SessionError::TooLarge`], [`SessionError::Committed`].
+    /// [`SessionError::Denied`], [`SessionError::Invalid`], also for an end before 1970 or after 2106, [`SessionError::TooLarge`],
+    /// [`SessionError::Committed`].
     pub async fn set_max_age(&self, max_age_ms: Option<i64>) -> Result<(), SessionCallError> {
         self.may(SessionAccessLevel::Write)?;
         let now_ms = self.now_ms().await?;
@@ -253,8 +254,8 @@ impl Session {
     /// Commits now. The commit continues in the background if the caller stops waiting.
     ///
     /// # Errors
-    /// [`SessionError::Denied`], [`SessionError::Committed`], [`SessionError::Unavailable`], and [`SessionError::TooLarge`] if the store's column is
-    /// smaller than the session.
+    /// [`SessionError::Denied`], [`SessionError::Committed`], [`SessionError::Unavailable`], and [`SessionError::TooLarge`] if the
+    /// store's column is smaller than the session.
     pub async fn save(&self) -> Result<(), SessionCallError> {
         self.may(SessionAccessLevel::Write)?;
         let mut run = self.enter_to_write().await?;

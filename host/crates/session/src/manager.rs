@@ -72,6 +72,11 @@ impl SessionManager {
         self.shared.replace_keys(keys);
     }
 
+    /// Returns the clock of the sessions and their cookies.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     /// Returns the manager's counters.
     pub fn counters(&self) -> &SessionCounters {
         &self.shared.counters

@@ -3,13 +3,14 @@
 use mysql_async::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::connection::Statement;
 use super::error::{StatementError, StatementErrorClass};
 use super::execute::{RetryRule, execute};
-use super::link::Statement;
-use super::rows::{expires_value, filled_up};
+use super::rows::{expires_value, filled_up, hex, id_hex_value, id_value};
 use super::schema::TableColumns;
 use super::servers::ServerList;
 use super::sql::TableStatements;
+use cloakroom_group_commit::{RowInsert, RowSwap};
 use cloakroom_session::record::{SessionId, SessionRecord, TokenHistory};
 use cloakroom_session::store::{Commit, CommitVerdict, RowChange, RowVersion};
 
@@ -74,18 +75,15 @@ impl CommitContext<'_> {
     }
 
     /// Builds one statement that swaps each of these rows if it still equals its base. No row may occur twice.
-    pub(crate) fn update_many(
-        &self,
-        rows: &[(&SessionId, &RowVersion, &SessionRecord)],
-    ) -> Statement<'_> {
-        if let [(id, base, record)] = rows {
+    pub(crate) fn update_many(&self, rows: &[RowSwap<'_>]) -> Statement<'_> {
+        if let [RowSwap { id, base, record }] = rows {
             let mut values = self.record_values(record);
             values.extend(self.base_values(id, base));
             let text = &self.sql.update;
             return Statement { text, values };
         }
         let (size, text) = self.sql.update_many(rows.len());
-        let keys = filled_up(rows.iter().map(|(id, ..)| id_hex_value(id)).collect(), size);
+        let keys = filled_up(rows.iter().map(|row| id_hex_value(row.id)).collect(), size);
         let mut values = Vec::new();
         let mut add_cases = |of_rows: Vec<Value>| {
             for (key, value) in keys.iter().zip(of_rows) {
@@ -93,7 +91,7 @@ impl CommitContext<'_> {
             }
         };
         let records: Vec<_> = (rows.iter())
-            .map(|(_, _, record)| self.record_values(record))
+            .map(|row| self.record_values(row.record))
             .collect();
         for column in 0..records[0].len() {
             let of_rows = records.iter().map(|values| values[column].clone());
@@ -106,12 +104,12 @@ impl CommitContext<'_> {
                     .collect(),
             );
         }
-        let bases = rows.iter().map(|(_, base, _)| {
-            let (token, hash) = (hex(base.tokens.as_column()), data_hash(base));
+        let bases = rows.iter().map(|row| {
+            let (token, hash) = (hex(row.base.tokens.as_column()), data_hash(row.base));
             Value::from(token + &hash)
         });
         let bases = filled_up(bases.collect(), size);
-        let ids = filled_up(rows.iter().map(|(id, ..)| id_value(id)).collect(), size);
+        let ids = filled_up(rows.iter().map(|row| id_value(row.id)).collect(), size);
         values.extend(ids);
         for (key, base) in keys.into_iter().zip(bases) {
             values.extend([key, base]);
@@ -121,10 +119,10 @@ impl CommitContext<'_> {
     }
 
     /// Builds one statement that inserts these rows. Their number must be one that [`TableStatements::insert_many`] supports.
-    pub(crate) fn insert_many(&self, rows: &[(&SessionId, &SessionRecord)]) -> Statement<'_> {
+    pub(crate) fn insert_many(&self, rows: &[RowInsert<'_>]) -> Statement<'_> {
         let (_, text) = self.sql.insert_many(rows.len());
         let mut values = Vec::new();
-        for (id, record) in rows {
+        for RowInsert { id, record } in rows {
             values.push(id_value(id));
             values.extend(self.record_values(record));
         }
@@ -213,27 +211,12 @@ pub(crate) fn verdict_of(fault: &StatementError) -> CommitVerdict {
     }
 }
 
-pub(crate) fn id_value(id: &SessionId) -> Value {
-    Value::from(id.as_str())
-}
-
-pub(crate) fn id_hex_value(id: &SessionId) -> Value {
-    Value::from(hex(id.as_str().as_bytes()))
-}
-
 fn data_hash(base: &RowVersion) -> String {
     hex(&Sha256::digest(&base.data))
 }
 
 fn token_value(tokens: &TokenHistory) -> Value {
     Value::from(hex(tokens.as_column()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-    digits.collect()
 }
 
 #[cfg(test)]
@@ -273,11 +256,5 @@ mod tests {
                 "{class:?}"
             );
         }
-    }
-
-    #[test]
-    fn hexadecimal_is_as_the_server_writes_it() {
-        assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000FA5FF");
-        assert_eq!(hex(&[]), "");
     }
 }

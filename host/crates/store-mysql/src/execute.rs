@@ -10,9 +10,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::connection::{Statement, StatementResult};
 use super::error::{StatementError, StatementErrorClass};
-use super::link::{Statement, StatementResult};
-use super::servers::{PooledConnection, ServerList, jitter};
+use super::pool::jitter;
+use super::servers::{PooledConnection, ServerList};
 
 /// Maximum number of attempts.
 const ATTEMPTS_MAX: u32 = 3;

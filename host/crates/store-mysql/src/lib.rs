@@ -3,19 +3,17 @@
 //!
 //! A change is one autocommit statement whose `WHERE` compares the row with the version that was read. This is correct
 //! at every isolation level. Every wait has a limit. While a server is down, requests fail at once; when it is back,
-//! the store finds it again without help. Creations, in-place updates and reads go through a batch queue with a few
-//! workers, and waiting jobs are batched (`lanes`). Everything else, and every change to a table without tokens, is a
-//! separate statement on a connection of the pool.
+//! the store finds it again without help. Reads and commits go through group commit, which batches those that wait.
 
 mod choice;
 mod circuit;
 mod commit;
 mod connect_error;
+mod connection;
+mod dialect;
 mod error;
 mod examine;
 mod execute;
-mod group_commit;
-mod link;
 mod locked;
 mod options;
 mod pool;
@@ -25,7 +23,7 @@ mod scan;
 mod schema;
 mod server;
 mod servers;
-mod settle;
+mod setup;
 mod sql;
 
 pub use connect_error::{ConnectErrorClass, MysqlConnectError};
@@ -38,19 +36,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio_util::task::TaskTracker;
+use futures_util::{TryStreamExt as _, stream};
 
 use cloakroom_base::telemetry::metrics::Scrape;
+use cloakroom_group_commit::GroupCommit;
 use cloakroom_session::record::{Charset, SessionId, SessionRecord};
 use cloakroom_session::store::examine::ExamineFinding;
 use cloakroom_session::store::{
-    Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture,
-    Touch,
+    Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreFuture, Touch,
 };
 use commit::CommitContext;
-use group_commit::{BatchQueue, CommitJob, ContendedRows, LoadJob, UnresolvedCommits};
 use schema::TableColumns;
 use servers::{ServerList, ServerWatch};
 use sql::TableStatements;
@@ -64,9 +59,7 @@ const START_RETRY: Duration = Duration::from_millis(200);
 /// is still waiting in the batch queue when its caller is dropped is cancelled.
 pub struct MysqlStore {
     shared: Arc<MysqlShared>,
-    tasks: TaskTracker,
-    commits: Arc<BatchQueue<CommitJob>>,
-    loads: Arc<BatchQueue<LoadJob>>,
+    group_commit: GroupCommit<MysqlShared>,
     /// Findings on the table, made at start.
     findings: Vec<ExamineFinding>,
     /// Whether the data column has a type that keeps the meaning of a text but not its bytes.
@@ -82,8 +75,6 @@ struct MysqlShared {
     columns: TableColumns,
     /// Maximum number of concurrent statements when many rows are changed one by one.
     rows_in_flight_max: usize,
-    doubts: UnresolvedCommits,
-    contests: ContendedRows,
 }
 
 impl MysqlStore {
@@ -125,20 +116,16 @@ impl MysqlStore {
             hosts,
             columns,
             rows_in_flight_max: options.connection_limit.max(1),
-            doubts: UnresolvedCommits::default(),
-            contests: ContendedRows::default(),
         };
-        let (shared, tasks) = (Arc::new(shared), TaskTracker::new());
+        let shared = Arc::new(shared);
         // As long as a statement outside the batch queue may wait for its connection.
         let wait_max = options.acquire_timeout + options.connect_timeout;
         Ok(Self {
-            commits: BatchQueue::new(&shared, &tasks, wait_max),
-            loads: BatchQueue::new(&shared, &tasks, wait_max),
+            group_commit: GroupCommit::new(&shared, wait_max),
             findings: prepared.findings,
             rewrites_data: prepared.rewrites_data,
             _watch: (!options.reads_only).then(|| ServerWatch::over(&shared)),
             shared,
-            tasks,
         })
     }
 
@@ -167,9 +154,7 @@ impl MysqlStore {
 
     /// Waits for the commits and reads that are in progress. New ones may still begin.
     pub async fn shutdown(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.tasks.reopen();
+        self.group_commit.shutdown().await;
     }
 }
 
@@ -179,14 +164,7 @@ impl SessionStore for MysqlStore {
         ids: &'a [SessionId],
         now_s: i64,
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        Box::pin(async move {
-            let job = |id: &SessionId| LoadJob {
-                id: id.clone(),
-                now_s,
-            };
-            let jobs = ids.iter().map(job).collect();
-            self.loads.get_done(jobs).await.into_iter().collect()
-        })
+        Box::pin(self.group_commit.load_many(ids, now_s))
     }
 
     fn commit_many<'a>(
@@ -194,38 +172,7 @@ impl SessionStore for MysqlStore {
         commits: &'a [Commit],
         now_s: i64,
     ) -> StoreFuture<'a, Vec<CommitVerdict>> {
-        Box::pin(async move {
-            let (mut jobs, mut job_places) = (Vec::new(), Vec::new());
-            let (mut others, mut other_places) = (Vec::new(), Vec::new());
-            let mut refused = Vec::new();
-            for (place, commit) in commits.iter().enumerate() {
-                if let Some(error) = self.shared.columns.refusal(commit) {
-                    refused.push((place, CommitVerdict::Failed(error)));
-                } else if let Some(job) = CommitJob::new(&self.shared, commit, now_s) {
-                    jobs.push(job);
-                    job_places.push(place);
-                } else {
-                    others.push(commit.clone());
-                    other_places.push(place);
-                }
-            }
-            let (done, other_verdicts) = join(
-                self.commits.get_done(jobs),
-                self.commit_alone(others, now_s),
-            )
-            .await;
-            let places = job_places.into_iter().chain(other_places);
-            let told = places.zip(done.into_iter().chain(other_verdicts));
-            let mut verdicts: Vec<_> = told.chain(refused).collect();
-            verdicts.sort_by_key(|(place, _)| *place);
-            let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
-            for (commit, verdict) in commits.iter().zip(&verdicts) {
-                let now = Instant::now();
-                self.shared.doubts.note(commit, verdict, now);
-                self.shared.contests.note(commit, verdict, now);
-            }
-            verdicts
-        })
+        Box::pin(self.group_commit.commit_many(commits, now_s))
     }
 
     fn touch_many<'a>(
@@ -279,24 +226,6 @@ impl SessionStore for MysqlStore {
     }
 }
 
-impl MysqlStore {
-    /// Runs each commit in a separate statement.
-    async fn commit_alone(&self, commits: Vec<Commit>, now_s: i64) -> Vec<CommitVerdict> {
-        if commits.is_empty() {
-            return Vec::new();
-        }
-        let (shared, count) = (Arc::clone(&self.shared), commits.len());
-        let task = (self.tasks).spawn(async move { shared.commit_rows(&commits, now_s).await });
-        match task.await {
-            Ok(verdicts) => verdicts,
-            // The task panicked or the runtime is shutting down, so its progress is unknown.
-            Err(_) => (0..count)
-                .map(|_| CommitVerdict::Ambiguous(interrupted()))
-                .collect(),
-        }
-    }
-}
-
 impl MysqlShared {
     fn committer(&self, now_s: i64) -> CommitContext<'_> {
         CommitContext {
@@ -306,23 +235,6 @@ impl MysqlShared {
             now_s,
         }
     }
-
-    /// Commits row by row, with at most `rows_in_flight_max` rows at once, started in the order of their ids.
-    async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<CommitVerdict> {
-        let committer = &self.committer(now_s);
-        let mut order: Vec<usize> = (0..commits.len()).collect();
-        order.sort_by(|a, b| commits[*a].id.cmp(&commits[*b].id));
-        let mut verdicts: Vec<_> = stream::iter(order)
-            .map(|index| async move {
-                let verdict = committer.commit(&commits[index]).await;
-                (index, verdict)
-            })
-            .buffer_unordered(self.rows_in_flight_max)
-            .collect()
-            .await;
-        verdicts.sort_by_key(|(index, _)| *index);
-        verdicts.into_iter().map(|(_, verdict)| verdict).collect()
-    }
 }
 
 impl fmt::Debug for MysqlStore {
@@ -331,12 +243,5 @@ impl fmt::Debug for MysqlStore {
             .field("hosts", &self.shared.hosts.names())
             .field("columns", &self.shared.columns)
             .finish_non_exhaustive()
-    }
-}
-
-fn interrupted() -> StoreError {
-    StoreError {
-        kind: StoreErrorKind::Unavailable,
-        detail: "the commit was interrupted".to_owned(),
     }
 }

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use cloakroom_base::limits::{
+    STORE_ACQUIRE_TIMEOUT, STORE_CONNECT_TIMEOUT, STORE_CONNECTIONS_MAX, STORE_STATEMENT_TIMEOUT,
+};
+
 /// The options of a MySQL store.
 #[derive(Clone)]
 pub struct MysqlOptions {
@@ -116,7 +120,7 @@ impl MysqlOptions {
             user,
             password: None,
             database,
-            connection_limit: 10,
+            connection_limit: STORE_CONNECTIONS_MAX,
             schema: SchemaNames::default(),
             create_database_table: true,
             alter_table: false,
@@ -124,9 +128,9 @@ impl MysqlOptions {
             tls: MysqlTls::Auto,
             ca_file: None,
             verify: CertificateCheck::Full,
-            connect_timeout: Duration::from_secs(2),
-            statement_timeout: Duration::from_secs(2),
-            acquire_timeout: Duration::from_secs(2),
+            connect_timeout: STORE_CONNECT_TIMEOUT,
+            statement_timeout: STORE_STATEMENT_TIMEOUT,
+            acquire_timeout: STORE_ACQUIRE_TIMEOUT,
             start_timeout: Duration::from_secs(10),
         }
     }
@@ -134,12 +138,20 @@ impl MysqlOptions {
 
 impl fmt::Debug for MysqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
+        f.debug_struct("MysqlOptions")
             .field("hosts", &self.hosts)
             .field("socket", &self.socket)
             .field("database", &self.database)
+            .field("connection_limit", &self.connection_limit)
             .field("schema", &self.schema)
+            .field("create_database_table", &self.create_database_table)
+            .field("alter_table", &self.alter_table)
             .field("tls", &self.tls)
+            .field("ca_file", &self.ca_file)
+            .field("verify", &self.verify)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("acquire_timeout", &self.acquire_timeout)
             .finish_non_exhaustive()
     }
 }

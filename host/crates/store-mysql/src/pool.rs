@@ -8,9 +8,9 @@
 //! Each slot has a driver pool with room for one connection. Only the driver can detect whether an idle connection is
 //! still open, and one driver pool for many connections could neither shrink nor report which slot is empty.
 
-mod link;
 mod open;
 mod permit;
+mod pooled_connection;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,17 +22,16 @@ use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 
 use super::circuit::CircuitBreaker;
+use super::connection::{StatementResult, driver_options};
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
-use super::link::{StatementResult, driver_options};
 use super::options::{MysqlOptions, ServerAddress};
 use super::pool_size::PoolSize;
 use super::server::ServerDescription;
-use super::servers::jitter;
-use super::settle::LearnedFacts;
+use super::setup::LearnedFacts;
 use open::ConnectionAttempt;
 use permit::{PoolPermit, PoolSlot};
 
-pub(crate) use link::PooledConnection;
+pub(crate) use pooled_connection::PooledConnection;
 
 /// Number of consecutive unanswered statements after which a server counts as down. A single statement may have timed
 /// out for its own reasons.
@@ -337,4 +336,11 @@ impl Drop for ProbeGuard<'_> {
             server.lock().circuit.abandon_probe();
         }
     }
+}
+
+/// Returns a random number in 0..1.
+pub(crate) fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
+    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

@@ -1,4 +1,4 @@
-//! Reads rows, touches them and deletes expired ones.
+//! Reads rows, touches them and deletes expired ones. Also makes the values by which a statement names a row.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -6,23 +6,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use mysql_async::{Row, Value};
 
-use super::commit::{id_hex_value, id_value};
+use super::connection::Statement;
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::execute::{RetryRule, execute, execute_over};
-use super::link::Statement;
 use super::servers::{PooledConnection, ServerList};
 use super::sql::{ROWS_MAX, TableStatements};
+use cloakroom_group_commit::RowsById;
 use cloakroom_session::record::{SessionId, SessionRecord, TokenHistory};
 use cloakroom_session::store::{StoreError, Touch};
-
-/// Rows that were read, by the exact bytes of their ids. The column's collation may also match ids that differ.
-pub(crate) struct FoundRows(HashMap<Vec<u8>, SessionRecord>);
-
-impl FoundRows {
-    pub(crate) fn row(&self, id: &SessionId) -> Option<SessionRecord> {
-        self.0.get(id.as_str().as_bytes()).cloned()
-    }
-}
 
 /// Reads rows. There must not be more ids than one statement can name.
 pub(crate) async fn load(
@@ -32,7 +23,7 @@ pub(crate) async fn load(
     sql: &TableStatements,
     ids: &[&SessionId],
     now_s: i64,
-) -> Result<FoundRows, StatementError> {
+) -> Result<RowsById<SessionRecord>, StatementError> {
     let (size, text) = sql.load(ids.len());
     let mut values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
     values.push(Value::Int(now_s));
@@ -42,15 +33,15 @@ pub(crate) async fn load(
     for row in loaded?.0.rows {
         found.extend(record_of(row)?);
     }
-    Ok(FoundRows(found))
+    Ok(found)
 }
 
-/// Reads the current tokens of rows, valid or not, by the exact bytes of their ids.
+/// Reads the current tokens of rows, valid or not.
 pub(crate) async fn tokens(
     link: &mut PooledConnection<'_>,
     sql: &TableStatements,
     ids: &[&SessionId],
-) -> Result<HashMap<Vec<u8>, TokenHistory>, StatementError> {
+) -> Result<RowsById<TokenHistory>, StatementError> {
     let (size, text) = sql.tokens(ids.len());
     let values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
     let rows = link.run(&Statement { text, values }).await?.rows;
@@ -200,6 +191,22 @@ pub(crate) fn expires_value(at_s: i64) -> Value {
     Value::Int(at_s.clamp(0, i64::from(u32::MAX)))
 }
 
+pub(crate) fn id_value(id: &SessionId) -> Value {
+    Value::from(id.as_str())
+}
+
+pub(crate) fn id_hex_value(id: &SessionId) -> Value {
+    Value::from(hex(id.as_str().as_bytes()))
+}
+
+/// Returns bytes in upper-case hexadecimal, as the server writes them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
+    digits.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,5 +223,11 @@ mod tests {
         let values = filled_up(vec![Value::Int(1), Value::Int(2)], 4);
         assert_eq!(values, [1, 2, 2, 2].map(Value::Int));
         assert!(filled_up(Vec::new(), 4).is_empty());
+    }
+
+    #[test]
+    fn hexadecimal_is_as_the_server_writes_it() {
+        assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000FA5FF");
+        assert_eq!(hex(&[]), "");
     }
 }

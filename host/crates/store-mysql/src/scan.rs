@@ -2,8 +2,8 @@
 
 use mysql_async::Value;
 
+use super::connection::Statement;
 use super::execute::{RetryRule, execute};
-use super::link::Statement;
 use super::options::SchemaNames;
 use super::{MysqlShared, MysqlStore};
 use cloakroom_session::record::{Charset, SessionId, SessionRecord};

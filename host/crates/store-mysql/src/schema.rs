@@ -7,8 +7,8 @@ mod refusals;
 use std::time::Duration;
 
 use super::connect_error::{ConnectErrorClass, MysqlConnectError};
+use super::connection::{Statement, StatementResult};
 use super::error::{StatementError, StatementErrorClass};
-use super::link::{Statement, StatementResult};
 use super::options::{MysqlOptions, SchemaNames};
 use super::servers::{PooledConnection, ServerList};
 use cloakroom_session::record::Charset;

@@ -3,7 +3,7 @@
 //! The first server that takes writes is used until it fails, then the next one that takes writes. A member of a
 //! cluster is used again automatically once it is healthy; a single server is not.
 
-mod help;
+mod fallback;
 mod log;
 mod watch;
 
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use super::choice::{ServerChoice, ServerFailure, ServerWalk, ServingOutcome};
 use super::connect_error::{ConnectErrorClass, MysqlConnectError};
+use super::connection::lock_wait;
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
-use super::link::lock_wait;
 use super::locked::LockedServer;
 use super::options::MysqlOptions;
 use super::pool::{PoolTimeouts, ServerPool};
 use cloakroom_base::telemetry::metrics::{Counter, counter};
 use cloakroom_session::record::SessionId;
-use help::ServerHelp;
+use fallback::ServerHelp;
 
 pub(crate) use super::pool::PooledConnection;
 pub(crate) use watch::ServerWatch;
@@ -316,11 +316,4 @@ fn failure_of(fault: &StatementError) -> ServerFailure {
         StatementErrorClass::Unavailable => ServerFailure::Full,
         _ => ServerFailure::Failed,
     }
-}
-
-/// Returns a random number in 0..1.
-pub(crate) fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

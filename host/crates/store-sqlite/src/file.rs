@@ -1,4 +1,4 @@
-//! The database as files: path, locks, permissions, connections, checkpoints and the grown log. Knows no rows and no
+//! The database as files: path, locks, permissions, connections and the grown log. Knows no rows and no
 //! threads.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::SqliteOptions;
-use super::log::{self, WriteAheadLog};
+use super::log::{self, CheckpointMode, WriteAheadLog, beside, checkpoint};
 use super::open_error::SqliteOpenError;
 use super::origin;
 use super::statements::{LOAD, SCHEMA, SCHEMA_VERSION};
@@ -137,42 +137,6 @@ impl SqliteDatabase {
             file: self.file,
         }
     }
-}
-
-/// How much of the log is copied into the database.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum CheckpointMode {
-    /// Nothing: only reports the log's length.
-    Noop,
-    /// All of it, so that the next write starts at the beginning of the log. The file keeps its length.
-    Restart,
-}
-
-/// The result of a checkpoint.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CheckpointResult {
-    /// Number of pages in the log.
-    pub(crate) log_pages: i64,
-    /// Whether no other connection prevented the checkpoint from completing.
-    pub(crate) is_complete: bool,
-}
-
-/// Runs a checkpoint. It waits for readers as long as the connection waits for any lock.
-pub(crate) fn checkpoint(
-    connection: &Connection,
-    mode: CheckpointMode,
-) -> rusqlite::Result<CheckpointResult> {
-    let sql = match mode {
-        CheckpointMode::Noop => "PRAGMA wal_checkpoint(NOOP)",
-        CheckpointMode::Restart => "PRAGMA wal_checkpoint(RESTART)",
-    };
-    let mut statement = connection.prepare_cached(sql)?;
-    statement.query_row([], |row| {
-        Ok(CheckpointResult {
-            is_complete: row.get::<_, i64>(0)? == 0,
-            log_pages: row.get(1)?,
-        })
-    })
 }
 
 /// Runs `work` with a lock wait that is short enough for a thread that callers wait for.
@@ -382,11 +346,4 @@ fn grow_log(
     connection.pragma_update(None, "synchronous", "FULL")?;
     checkpoint(connection, CheckpointMode::Restart)?;
     grown
-}
-
-/// Returns the path with `suffix` appended to the file name.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -1,12 +1,11 @@
-//! Limits the length of the write-ahead log, and logs when a reader keeps it above the limit. Knows no rows and no
-//! threads.
+//! The write-ahead log: copies it into the database, limits its length, and logs when a reader keeps it above the limit.
+//! Knows no rows and no threads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::file::{self, CheckpointResult};
 use cloakroom_base::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_WAL_GROWTH_MAX};
 
 /// Number of bytes that the log adds to each page.
@@ -20,6 +19,24 @@ pub(crate) struct WriteAheadLog {
     bytes_max: u64,
     /// Whether the warning was logged. It is logged once until a checkpoint is complete.
     is_overgrown: bool,
+}
+
+/// How much of the log is copied into the database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CheckpointMode {
+    /// Nothing: only reports the log's length.
+    Noop,
+    /// All of it, so that the next write starts at the beginning of the log. The file keeps its length.
+    Restart,
+}
+
+/// The result of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckpointResult {
+    /// Number of pages in the log.
+    pub(crate) log_pages: i64,
+    /// Whether no other connection prevented the checkpoint from completing.
+    pub(crate) is_complete: bool,
 }
 
 impl WriteAheadLog {
@@ -39,7 +56,7 @@ impl WriteAheadLog {
         let limit = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         connection.pragma_update(None, "journal_size_limit", limit)?;
         Ok(Self {
-            path: file::beside(path, "-wal"),
+            path: beside(path, "-wal"),
             frame_bytes,
             bytes_max,
             is_overgrown: false,
@@ -79,4 +96,29 @@ impl WriteAheadLog {
 pub(crate) fn frame_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     Ok(u64::from(page_bytes) + FRAME_HEADER_BYTES)
+}
+
+/// Runs a checkpoint. It waits for readers as long as the connection waits for any lock.
+pub(crate) fn checkpoint(
+    connection: &Connection,
+    mode: CheckpointMode,
+) -> rusqlite::Result<CheckpointResult> {
+    let sql = match mode {
+        CheckpointMode::Noop => "PRAGMA wal_checkpoint(NOOP)",
+        CheckpointMode::Restart => "PRAGMA wal_checkpoint(RESTART)",
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.query_row([], |row| {
+        Ok(CheckpointResult {
+            is_complete: row.get::<_, i64>(0)? == 0,
+            log_pages: row.get(1)?,
+        })
+    })
+}
+
+/// Returns the path with `suffix` appended to the file name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }

@@ -14,7 +14,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::fault::{store_error, unavailable};
-use super::file::beside;
+use super::log::beside;
 use super::statements::{self, SCHEMA_VERSION};
 use super::{SqliteStore, origin};
 use cloakroom_base::limits::SQLITE_TIMEOUT;

@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::file::beside;
+use super::log::beside;
 
 /// The files as they were opened.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::fault::{SqliteWriteError, is_disk_failure, is_disk_full, store_error, unavailable};
-use super::file::{self, CheckpointMode, CheckpointResult, WriterParts};
-use super::log::WriteAheadLog;
+use super::file::{self, WriterParts};
+use super::log::{self, CheckpointMode, CheckpointResult, WriteAheadLog};
 use super::watch::DatabaseWatch;
 use super::{origin, statements};
 use cloakroom_base::limits::{
@@ -129,7 +129,7 @@ impl SqliteWriter {
             }
         }
         if self.is_in_place()
-            && let Err(error) = file::checkpoint(&self.connection, CheckpointMode::Restart)
+            && let Err(error) = log::checkpoint(&self.connection, CheckpointMode::Restart)
         {
             tracing::warn!(%error, "the session database was closed without a checkpoint; the next start does it");
         }
@@ -247,7 +247,7 @@ impl SqliteWriter {
     /// Tries a checkpoint if the log is long enough. Returns its result with the log's length before the checkpoint.
     fn try_checkpoint(&self) -> rusqlite::Result<Option<CheckpointResult>> {
         let connection = &self.connection;
-        let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
+        let log_pages = log::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
         if log_pages < self.checkpoint_at_pages || !self.is_in_place() {
             return Ok(None);
         }
@@ -255,7 +255,7 @@ impl SqliteWriter {
         // process (a backup) must not delay commits. The wait is therefore short, and the next attempt comes only after
         // many more pages.
         let done = file::with_short_wait(connection, || {
-            file::checkpoint(connection, CheckpointMode::Restart)
+            log::checkpoint(connection, CheckpointMode::Restart)
         })?;
         Ok(Some(CheckpointResult { log_pages, ..done }))
     }

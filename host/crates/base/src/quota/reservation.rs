@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::room::RoomRequest;
 use super::{QuotaFull, QuotaPeer, QuotaResource, Quotas, lock};
 
 /// The reservation was revoked because another peer needed the room.
@@ -76,6 +75,14 @@ impl Quotas {
         let number = self.sequence.fetch_add(1, Relaxed) << 1 & ((1 << SEQUENCE_BITS) - 1);
         self.millis(Instant::now()) << SEQUENCE_BITS | number | u64::from(is_queued)
     }
+}
+
+/// A request for room.
+#[derive(Clone, Copy)]
+pub(crate) struct RoomRequest<'a> {
+    pub(crate) peer: &'a QuotaPeer,
+    /// The reservation that is to grow.
+    pub(crate) itself: Option<&'a ReservationShared>,
 }
 
 impl ReservationShared {
@@ -310,7 +317,8 @@ impl Reservation {
         poll_fn(|cx| self.poll_revoked(cx)).await;
     }
 
-    /// Waits in phase [`RevocablePhase::Queued`], and continues in [`RevocablePhase::Working`]. Cancel safe: a dropped call leaves it queued.
+    /// Waits in phase [`RevocablePhase::Queued`], and continues in [`RevocablePhase::Working`]. Cancel safe: a dropped call leaves it
+    /// queued.
     ///
     /// # Errors
     /// [`Revoked`] if it was revoked before or during the wait.

@@ -14,17 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 
-use super::reservation::{ReservationShared, is_queued};
-use super::{ClientConnection, PeerKey, PeerUsage, QuotaPeer, QuotaResource, Quotas, lock};
+use super::reservation::{ReservationShared, RoomRequest, is_queued};
+use super::{ClientConnection, PeerKey, PeerUsage, QuotaResource, Quotas, lock};
 use crate::limits;
-
-/// A request for room.
-#[derive(Clone, Copy)]
-pub(crate) struct RoomRequest<'a> {
-    pub(crate) peer: &'a QuotaPeer,
-    /// The reservation that is to grow.
-    pub(crate) itself: Option<&'a ReservationShared>,
-}
 
 impl RoomRequest<'_> {
     /// Returns the amount that the peer would hold if it received `amount`. Exempt peers have no share of their own.

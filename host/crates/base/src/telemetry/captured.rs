@@ -1,4 +1,8 @@
 //! Captures the log lines of a test.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test helper: a failure is a failed test"
+)]
 
 use std::io;
 use std::sync::{Arc, Mutex};

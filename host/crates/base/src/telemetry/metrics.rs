@@ -73,48 +73,12 @@ pub struct GuestMetrics {
     swaps: Counter,
     rollbacks: [Counter; 2],
     refusals: Counter,
-    denials: [Counter; GRANTS.len()],
+    /// The denied calls, by the name of the missing grant.
+    denials: Vec<(&'static str, Counter)>,
     dropped_lines: Counter,
     without_connection: Counter,
     /// The versions whose metrics are still in use.
     versions: Mutex<Vec<Weak<VersionMetrics>>>,
-}
-
-/// The kinds of grants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GrantKind {
-    /// The whole session.
-    Session,
-    /// Keys that the guest may read.
-    ReadKeys,
-    /// Keys that the guest may write.
-    WriteKeys,
-    /// Requests to other hosts.
-    Outbound,
-    /// The guest's own cookies.
-    Cookies,
-}
-
-/// All kinds of grants, in the order of their numbers.
-pub const GRANTS: [GrantKind; 5] = [
-    GrantKind::Session,
-    GrantKind::ReadKeys,
-    GrantKind::WriteKeys,
-    GrantKind::Outbound,
-    GrantKind::Cookies,
-];
-
-impl GrantKind {
-    /// Returns the name of the kind in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::ReadKeys => "read_keys",
-            Self::WriteKeys => "write_keys",
-            Self::Outbound => "outbound",
-            Self::Cookies => "cookies",
-        }
-    }
 }
 
 /// The cause of a guest's rollback to an earlier version.
@@ -127,8 +91,9 @@ pub enum RollbackCause {
 }
 
 impl GuestMetrics {
-    /// Creates the metrics of the guest of this name. An empty name is for requests that reach no guest.
-    pub fn new(name: &str) -> Arc<Self> {
+    /// Creates the metrics of the guest of this name. An empty name is for requests that reach no guest. `grants` are the names of
+    /// the grants that calls may lack.
+    pub fn new(name: &str, grants: impl IntoIterator<Item = &'static str>) -> Arc<Self> {
         let guest = [("guest", name)];
         let rollbacks = |cause| {
             counter(
@@ -136,6 +101,14 @@ impl GuestMetrics {
                 "Rollbacks of a guest to an earlier version, and canaries that were dropped.",
                 &[("guest", name), ("cause", cause)],
             )
+        };
+        let denials = |grant| {
+            let total = counter(
+                "cloakroom_guest_denials_total",
+                "Calls of a guest that were denied because it has no grant for them.",
+                &[("guest", name), ("grant", grant)],
+            );
+            (grant, total)
         };
         Arc::new(Self {
             name: name.to_owned(),
@@ -172,13 +145,7 @@ impl GuestMetrics {
                 "New versions that were refused before they served.",
                 &guest,
             ),
-            denials: GRANTS.map(|grant| {
-                counter(
-                    "cloakroom_guest_denials_total",
-                    "Calls of a guest that were denied because it has no grant for them.",
-                    &[("guest", name), ("grant", grant.as_str())],
-                )
-            }),
+            denials: grants.into_iter().map(denials).collect(),
             dropped_lines: counter(
                 "cloakroom_guest_log_lines_dropped_total",
                 "Lines of a guest that were dropped because it wrote more than its limits allow.",
@@ -245,9 +212,12 @@ impl GuestMetrics {
         self.refusals.inc();
     }
 
-    /// Counts a call that the guest has no grant for.
-    pub fn denied(&self, grant: GrantKind) {
-        self.denials[grant as usize].inc();
+    /// Counts a call that the guest has no grant for. Only the grants that [`GuestMetrics::new`] was given are counted.
+    pub fn denied(&self, grant: &str) {
+        let mut denials = self.denials.iter();
+        if let Some((_, total)) = denials.find(|(known, _)| *known == grant) {
+            total.inc();
+        }
     }
 
     /// Counts lines of the guest that were dropped.
@@ -274,7 +244,8 @@ impl GuestMetrics {
             ];
             totals.into_iter().for_each(|total| scrape.add(total));
             self.rollbacks.iter().for_each(|total| scrape.add(total));
-            self.denials.iter().for_each(|total| scrape.add(total));
+            let denials = self.denials.iter();
+            denials.for_each(|(_, total)| scrape.add(total));
             scrape.add(&self.without_connection);
         }
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,13 +1,11 @@
 //! The grants of a guest, and its imports that are denied without a grant.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::ImportReport;
-use cloakroom_host::config::{GuestSettings, SessionAccess};
+use cloakroom_host::config::GuestSettings;
+use cloakroom_runtime::{GrantSummary, GrantValue, INTERFACES};
 
-/// The interfaces that send requests to other servers, in WASI 0.2 and 0.3.
-pub(crate) const OUTBOUND: [&str; 2] = ["wasi:http/outgoing-handler", "wasi:http/client"];
-const SESSION: [&str; 1] = ["cloakroom:http/session"];
 const ENVIRONMENT: [&str; 1] = ["wasi:cli/environment"];
 const FILES: [&str; 2] = ["wasi:filesystem/preopens", "wasi:filesystem/types"];
 const SOCKETS: [&str; 5] = [
@@ -22,13 +20,11 @@ const SOCKETS: [&str; 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct GrantReport {
     pub(crate) guest: String,
-    /// `none`, `read` or `write`.
-    pub(crate) session: &'static str,
-    /// The keys that the guest may read. Empty means all keys.
-    pub(crate) read_keys: Vec<String>,
-    /// The keys that the guest may write. Empty means all keys.
-    pub(crate) write_keys: Vec<String>,
-    pub(crate) outbound_hosts: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) keys: GrantKeys,
+    /// The grants of `keys` as text: headings and lines.
+    #[serde(skip)]
+    pub(crate) lines: Vec<(&'static str, Vec<String>)>,
     pub(crate) environment: Vec<String>,
     /// The maximum number of requests per instance.
     pub(crate) reuse: u32,
@@ -36,6 +32,10 @@ pub(crate) struct GrantReport {
     pub(crate) limits: Vec<LimitReport>,
     pub(crate) denied: Vec<MissingGrant>,
 }
+
+/// The configuration's keys that grant access to the interfaces, and their values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GrantKeys(Vec<(&'static str, GrantValue)>);
 
 /// A limit in the notation of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,74 +55,76 @@ impl GrantReport {
     pub(crate) fn of(guest: &GuestSettings, imports: &ImportReport) -> Self {
         let limit = |(key, value)| LimitReport { key, value };
         let environment = guest.environment.iter();
+        let (mut keys, mut lines, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+        for interface in INTERFACES {
+            let summary: GrantSummary = (interface.granted)(&guest.grants);
+            keys.extend(summary.keys);
+            lines.extend(summary.lines);
+            if let Some(consequence) = summary.missing {
+                denied.extend(imports.missing(interface.imports, consequence));
+            }
+        }
+        denied.extend(denied_wasi(guest, imports));
         Self {
             guest: guest.name.clone(),
-            session: match guest.session {
-                SessionAccess::None => "none",
-                SessionAccess::Read => "read",
-                SessionAccess::Write => "write",
-            },
-            read_keys: guest.read_keys.clone(),
-            write_keys: guest.write_keys.clone(),
-            outbound_hosts: guest
-                .outbound_hosts
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            keys: GrantKeys(keys),
+            lines,
             environment: environment.map(|(name, _)| name.clone()).collect(),
             reuse: guest.reuse,
             limits: guest.limits.changed().into_iter().map(limit).collect(),
-            denied: denied(guest, imports),
+            denied,
         }
     }
 }
 
-/// Returns an entry for each group of imported interfaces that the guest cannot use without a grant.
-fn denied(guest: &GuestSettings, imports: &ImportReport) -> Vec<MissingGrant> {
-    let cases: [(bool, &[&'static str], &'static str); 5] = [
-        (
-            guest.session == SessionAccess::None,
-            &SESSION,
-            "session is \"none\": every call is denied",
-        ),
-        (
-            guest.outbound_hosts.is_empty(),
-            &OUTBOUND,
-            "there are no outbound_hosts: every call out is denied",
-        ),
-        (
-            guest.environment.is_empty(),
-            &ENVIRONMENT,
-            "there is no environment: it sees no variables",
-        ),
-        (
-            true,
-            &FILES,
-            "guests have no access to files: it finds no directory",
-        ),
-        (
-            true,
-            &SOCKETS,
-            "guests have no access to sockets: every connection is denied",
-        ),
-    ];
-    let mut denied = Vec::new();
-    for (is_missing, interfaces, consequence) in cases {
-        let import = interfaces.iter().find(|interface| imports.has(interface));
-        if let Some(import) = import.filter(|_| is_missing) {
-            denied.push(MissingGrant {
-                import,
-                consequence,
-            });
-        }
+impl Serialize for GrantKeys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| {
+            let value = match value {
+                GrantValue::Word(word) => serde_json::Value::from(*word),
+                GrantValue::List(items) => serde_json::Value::from(items.as_slice()),
+            };
+            (key, value)
+        }))
     }
-    denied
+}
+
+impl ImportReport {
+    /// Returns an entry for a group of interfaces that the guest cannot use, if one of them is imported.
+    fn missing(
+        &self,
+        interfaces: &[&'static str],
+        consequence: &'static str,
+    ) -> Option<MissingGrant> {
+        let import = interfaces.iter().find(|interface| self.has(interface))?;
+        Some(MissingGrant {
+            import,
+            consequence,
+        })
+    }
+}
+
+/// Returns the entries for the other interfaces of WASI.
+fn denied_wasi(guest: &GuestSettings, imports: &ImportReport) -> Vec<MissingGrant> {
+    let environment = "there is no environment: it sees no variables";
+    let variables = || imports.missing(&ENVIRONMENT, environment);
+    let files = "guests have no access to files: it finds no directory";
+    let sockets = "guests have no access to sockets: every connection is denied";
+    [
+        guest.environment.is_empty().then(variables).flatten(),
+        imports.missing(&FILES, files),
+        imports.missing(&SOCKETS, sockets),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use cloakroom_host::config::{CliOptions, Config};
+    use cloakroom_runtime::GuestGrants;
 
     fn guest() -> GuestSettings {
         let folder = tempfile::tempdir().unwrap();
@@ -155,7 +157,8 @@ mod tests {
             "wasi:sockets/types@0.3.0",
         ]);
         let grants = GrantReport::of(&guest(), &all);
-        assert_eq!(grants.session, "write");
+        let session = ("session", GrantValue::Word("write"));
+        assert!(grants.keys.0.contains(&session), "{grants:?}");
         assert_eq!(
             denied_imports(&grants),
             [
@@ -167,8 +170,10 @@ mod tests {
         );
 
         let granted = GuestSettings {
-            session: SessionAccess::None,
-            outbound_hosts: vec!["api.example.com".parse().unwrap()],
+            grants: GuestGrants {
+                outbound_hosts: ["api.example.com".parse().unwrap()].into(),
+                ..GuestGrants::default()
+            },
             environment: vec![("TOKEN".to_owned(), "hunter2".to_owned())],
             ..guest()
         };

@@ -77,21 +77,9 @@ impl InspectReport {
 }
 
 fn write_grants(f: &mut fmt::Formatter<'_>, grants: &GrantReport) -> fmt::Result {
-    let keys = |keys: &[String]| match keys {
-        [] => "every key".to_owned(),
-        keys => keys.join(", "),
-    };
-    let session = match grants.session {
-        "none" => "none".to_owned(),
-        "read" => format!("read ({})", keys(&grants.read_keys)),
-        _ => format!(
-            "write (reads {}, writes {})",
-            keys(&grants.read_keys),
-            keys(&grants.write_keys)
-        ),
-    };
-    row(f, "session", &[session])?;
-    row(f, "outbound", &grants.outbound_hosts)?;
+    for (name, lines) in &grants.lines {
+        row(f, name, lines)?;
+    }
     row(f, "environment", &grants.environment)?;
     let instances = match grants.reuse {
         1 => "a fresh one for each request".to_owned(),
@@ -172,11 +160,7 @@ mod tests {
             reason: Some("it imports evil\u{1b}[2J".to_owned()),
             exports: vec!["wasi:http/incoming-handler@0.2.10".to_owned()],
             imports: ImportReport::of(&["x:y/z".to_owned(), "wasi:io/poll@0.2.10".to_owned()]),
-            uses: HostInterfaceUse {
-                session: false,
-                cookies: false,
-                outbound_http: false,
-            },
+            uses: HostInterfaceUse(Vec::new()),
             grants: Vec::new(),
         }
     }

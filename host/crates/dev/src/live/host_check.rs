@@ -77,6 +77,7 @@ impl HostCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cloakroom_host::route::Target;
 
     fn status(listen: &str, host: &str, of_route: Option<&str>) -> Option<u16> {
         let callers = HostCheck::new(listen.parse().unwrap());
@@ -84,7 +85,7 @@ mod tests {
             path: "/".to_owned(),
             methods: Vec::new(),
             host: of_route.map(str::to_owned),
-            guest: "g".to_owned(),
+            target: Target::Guest("g".to_owned()),
         };
         let request = http::Request::builder().header("host", host);
         let head = request.body(()).unwrap().into_parts().0;

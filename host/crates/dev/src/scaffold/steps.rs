@@ -85,7 +85,7 @@ It is built with:
 
   python3   3.11.2 is here
   pip       IS MISSING: ask the shop
-  uv        1.0 IS TOO OLD, it takes 2.0: ask the shop
+  uv        1.0 IS TOO OLD, 2.0 is required: ask the shop
 "
         );
     }

@@ -7,7 +7,6 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::net::TcpListener;
@@ -27,7 +26,7 @@ use cloakroom_host::app::StartError;
 use cloakroom_host::config::ConfigFault;
 use cloakroom_runtime::DeployError;
 use cloakroom_server as server;
-use cloakroom_server::{ConnectionEnds, Incoming};
+use cloakroom_server::{ConnectionEnds, RequestBody, Service};
 
 /// The body of a response.
 type Body = cloakroom_host::admin::Body;
@@ -37,6 +36,7 @@ pub(crate) struct ControlServer {
     project: Arc<TestProject>,
     hosts: Mutex<BTreeMap<u64, Arc<TestHost>>>,
     last_host: AtomicU64,
+    quotas: Arc<Quotas>,
 }
 
 /// The resource that a path names.
@@ -65,6 +65,10 @@ impl ControlServer {
             project,
             hosts: Mutex::default(),
             last_host: AtomicU64::new(0),
+            quotas: Quotas::new(QuotaTotals {
+                connections: limits::TRIAL_CONNECTIONS_MAX,
+                ..QuotaTotals::default()
+            }),
         })
     }
 
@@ -75,41 +79,17 @@ impl ControlServer {
     pub(crate) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let front = ControlFront {
-            control: self,
-            quotas: Quotas::new(QuotaTotals {
-                connections: limits::TRIAL_CONNECTIONS_MAX,
-                ..QuotaTotals::default()
-            }),
-        };
         let options = server::ServerOptions::default();
         let never = CancellationToken::new();
-        tokio::spawn(server::run(listener, front, options, Arc::default(), never));
+        tokio::spawn(server::run(listener, self, options, Arc::default(), never));
         Ok(address)
     }
 
-    /// Handles one request.
-    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let (head, body) = request.into_parts();
-        let mut body = pin!(body);
-        let answered = self.respond(&head, body.as_mut()).await;
-        let mut response = answered.unwrap_or_else(|refusal| *refusal);
-        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
-    }
-
-    async fn respond<B>(&self, head: &http::request::Parts, body: Pin<&mut B>) -> Reply
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn respond<B: RequestBody>(
+        &self,
+        head: &http::request::Parts,
+        body: Pin<&mut B>,
+    ) -> Reply {
         access::check_no_page(head)?;
         let target = ControlTarget::of(head.uri.path())?;
         target.check_method(&head.method)?;
@@ -185,6 +165,30 @@ impl ControlServer {
     }
 }
 
+impl Service for ControlServer {
+    type Body = Body;
+
+    fn share(&self, address: IpAddr) -> QuotaPeer {
+        self.quotas.peer(address)
+    }
+
+    async fn answer<B: RequestBody + 'static>(
+        self: Arc<Self>,
+        request: Request<B>,
+        _: ConnectionEnds,
+    ) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let mut body = pin!(body);
+        let answered = self.respond(&head, body.as_mut()).await;
+        let mut response = answered.unwrap_or_else(|refusal| *refusal);
+        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
+    }
+}
+
 fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
     let now_ms = host.advance(told.advance_ms).ok_or_else(|| {
         let sentence = "advance_ms: the clock cannot be moved beyond the end of the year 2099";
@@ -193,11 +197,7 @@ fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
     Ok(ok(&ClockReading { now_ms }))
 }
 
-async fn send_rival<B>(host: &TestHost, body: Pin<&mut B>) -> Reply
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+async fn send_rival<B: RequestBody>(host: &TestHost, body: Pin<&mut B>) -> Reply {
     let rival = wire::read_rival(body).await?;
     let waiting = host.store().waiting();
     if waiting >= limits::TRIAL_RIVALS_MAX {
@@ -295,29 +295,5 @@ impl HostPart {
             ["counts"] => Self::Counts,
             _ => return None,
         })
-    }
-}
-
-/// The interface as a [`server::Service`].
-#[derive(Clone)]
-struct ControlFront {
-    control: Arc<ControlServer>,
-    quotas: Arc<Quotas>,
-}
-
-impl server::Service for ControlFront {
-    type Body = Body;
-
-    fn share(&self, address: IpAddr) -> QuotaPeer {
-        self.quotas.peer(address)
-    }
-
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        _: ConnectionEnds,
-    ) -> impl Future<Output = Response<Body>> + Send + 'static {
-        let control = Arc::clone(&self.control);
-        async move { control.answer(request).await }
     }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
@@ -15,6 +14,7 @@ use serde_json::value::RawValue;
 use super::faulty_store::RivalWrite;
 use cloakroom_base::limits;
 use cloakroom_host::admin::reply::{Refusal, problem};
+use cloakroom_server::RequestBody;
 use cloakroom_session::record::{Document, is_reserved_key};
 
 /// The body of `POST /hosts/1/clock`.
@@ -116,11 +116,9 @@ pub(crate) struct SessionCounts {
 ///
 /// # Errors
 /// Returns the response for the client: 413, 408 or 400.
-pub(crate) async fn read<T: DeserializeOwned, B>(body: Pin<&mut B>) -> Result<T, Refusal>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(crate) async fn read<T: DeserializeOwned, B: RequestBody>(
+    body: Pin<&mut B>,
+) -> Result<T, Refusal> {
     let bytes_max = limits::TRIAL_BODY_BYTES_MAX;
     let whole = Box::pin(Limited::new(body, bytes_max).collect());
     let text = match tokio::time::timeout(limits::TRIAL_BODY_TIMEOUT, whole).await {
@@ -144,11 +142,7 @@ where
 ///
 /// # Errors
 /// Returns the errors of [`read`], or a 400 response for a change that is not valid.
-pub(crate) async fn read_rival<B>(body: Pin<&mut B>) -> Result<RivalWrite, Refusal>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(crate) async fn read_rival<B: RequestBody>(body: Pin<&mut B>) -> Result<RivalWrite, Refusal> {
     let told: NewRival = read(body).await?;
     let bad = |sentence: String| problem(StatusCode::BAD_REQUEST, sentence);
     let is_writing = !told.set.0.is_empty() || !told.delete.is_empty();
@@ -238,6 +232,7 @@ impl Serialize for VisibleSession {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use std::pin::pin;
 
     use http_body_util::Full;
@@ -274,8 +269,11 @@ mod tests {
             (r#"{"destroy": false}"#, "does nothing"),
             (r#"{"destroy": true, "delete": ["a"]}"#, "either destroys"),
             (r#"{"sett": {}}"#, "unknown field `sett`"),
-            (r#"{"set": {"cookie": 1}}"#, "`cookie` is no key"),
-            (r#"{"delete": [""]}"#, "`` is no key"),
+            (
+                r#"{"set": {"cookie": 1}}"#,
+                "`cookie` is not a valid session key",
+            ),
+            (r#"{"delete": [""]}"#, "`` is not a valid session key"),
             (r#"{"set": 1}"#, "an object of keys and values"),
             (r#"{"set": {"a": }}"#, "line 1 column"),
             ("[", "the body: "),

@@ -17,6 +17,7 @@ use cloakroom_runtime::{
     ComponentDigest, ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployment,
     LoadError, RollbackError, VersionOrigin,
 };
+use cloakroom_server::RequestBody;
 
 pub(crate) fn list(parts: &AdminServices) -> Response<Body> {
     let deployments = parts.registry.deployments();
@@ -31,18 +32,14 @@ pub(crate) fn show(parts: &AdminServices, name: String) -> Reply {
 }
 
 /// Deploys the component in the request body as a new version, or only validates it.
-pub(crate) async fn put<B>(
+pub(crate) async fn put<B: RequestBody>(
     parts: &AdminServices,
     uploads: &UploadQueue,
     name: String,
     head: &http::request::Parts,
     body: Pin<&mut B>,
     peer: SocketAddr,
-) -> Reply
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+) -> Reply {
     let deployment = find(parts, &name)?;
     let mode = DeployMode::of(head.uri.query())?;
     let expected = expected(&head.headers, deployment.live_version())?;

@@ -124,81 +124,9 @@ fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[La
 }
 
 fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
-    let totals = [
-        (
-            "loads",
-            "Session rows requested from the store.",
-            &counters.loads,
-        ),
-        (
-            "snapshots",
-            "Visits that began with a snapshot of their session.",
-            &counters.snapshots,
-        ),
-        (
-            "stale_snapshots",
-            "Visits that began with a snapshot older than the row in the store.",
-            &counters.stale_snapshots,
-        ),
-        (
-            "commits",
-            "Rows created, changed, moved or deleted.",
-            &counters.commits,
-        ),
-        (
-            "folded_commits",
-            "Commits written to the row together with another request's commit.",
-            &counters.folded_commits,
-        ),
-        (
-            "conflicts",
-            "Conflicts: another commit had changed the row first.",
-            &counters.conflicts,
-        ),
-        (
-            "reapplies",
-            "Conflicts resolved by applying a request's changes to the newer row.",
-            &counters.reapplies,
-        ),
-        (
-            "reruns",
-            "Conflicts resolved by running the guest again.",
-            &counters.reruns,
-        ),
-        (
-            "runs",
-            "Runs of guests that may use a session, re-runs included.",
-            &counters.runs,
-        ),
-        (
-            "touches",
-            "Rows whose expiry was moved without a write.",
-            &counters.touches,
-        ),
-        (
-            "lost_replies",
-            "Commits whose reply was lost.",
-            &counters.ambiguous_commits,
-        ),
-        (
-            "corrupt_rows",
-            "Rows that could not be read as a session.",
-            &counters.corrupt_rows,
-        ),
-        (
-            "undeliverable_cookies",
-            "Sessions that were not stored because their secure cookie could not be sent.",
-            &counters.undeliverable_cookies,
-        ),
-        (
-            "several_refused",
-            "Requests that were refused because they presented cookies of several sessions and their guest wrote.",
-            &counters.several_refused,
-        ),
-    ];
-    for (name, help, total) in totals {
+    for (name, help, total) in session_totals(counters) {
         let name = format!("cloakroom_session_{name}_total");
-        scrape.total(&name, help, &[], total.get());
+        scrape.total(&name, help, &[], total);
     }
     for (reason, total) in [
         ("signature", &counters.bad_cookies),
@@ -213,4 +141,80 @@ fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
             total.get(),
         );
     }
+}
+
+/// Returns the name of each total, its help text and its value.
+fn session_totals(counters: &SessionCounters) -> [(&'static str, &'static str, u64); 14] {
+    [
+        (
+            "loads",
+            "Session rows requested from the store.",
+            counters.loads.get(),
+        ),
+        (
+            "snapshots",
+            "Visits that began with a snapshot of their session.",
+            counters.snapshots.get(),
+        ),
+        (
+            "stale_snapshots",
+            "Visits that began with a snapshot older than the row in the store.",
+            counters.stale_snapshots.get(),
+        ),
+        (
+            "commits",
+            "Rows created, changed, moved or deleted.",
+            counters.commits.get(),
+        ),
+        (
+            "folded_commits",
+            "Commits written to the row together with another request's commit.",
+            counters.folded_commits.get(),
+        ),
+        (
+            "conflicts",
+            "Conflicts: another commit had changed the row first.",
+            counters.conflicts.get(),
+        ),
+        (
+            "reapplies",
+            "Conflicts resolved by applying a request's changes to the newer row.",
+            counters.reapplies.get(),
+        ),
+        (
+            "reruns",
+            "Conflicts resolved by running the guest again.",
+            counters.reruns.get(),
+        ),
+        (
+            "runs",
+            "Runs of guests that may use a session, re-runs included.",
+            counters.runs.get(),
+        ),
+        (
+            "touches",
+            "Rows whose expiry was moved without a write.",
+            counters.touches.get(),
+        ),
+        (
+            "lost_replies",
+            "Commits whose reply was lost.",
+            counters.ambiguous_commits.get(),
+        ),
+        (
+            "corrupt_rows",
+            "Rows that could not be read as a session.",
+            counters.corrupt_rows.get(),
+        ),
+        (
+            "undeliverable_cookies",
+            "Sessions that were not stored because their secure cookie could not be sent.",
+            counters.undeliverable_cookies.get(),
+        ),
+        (
+            "several_refused",
+            "Requests refused because of cookies of several sessions.",
+            counters.several_refused.get(),
+        ),
+    ]
 }

@@ -1,5 +1,7 @@
 //! Tests of the interface before it is opened. `tests/e2e/admin.rs` tests it with a running host.
 
+use bytes::Bytes;
+use cloakroom_base::quota::ConnectionOutbox;
 use http_body_util::{BodyExt as _, Empty};
 
 use super::*;
@@ -11,12 +13,19 @@ fn admin() -> Arc<AdminServer> {
     })
 }
 
-async fn call(admin: &AdminServer, method: Method, path: &str) -> (Response<()>, String) {
+async fn call(admin: &Arc<AdminServer>, method: Method, path: &str) -> (Response<()>, String) {
     let request = Request::builder().method(method).uri(path);
     let request = request.header("host", "localhost:3001");
     let request = request.body(Empty::<Bytes>::new()).unwrap();
-    let peer = "127.0.0.1:9".parse().unwrap();
-    let (head, body) = admin.answer(request, peer).await.into_parts();
+    let peer: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let ends = ConnectionEnds {
+        peer,
+        local: admin.options.listen,
+        share: admin.share(peer.ip()),
+        outbox: ConnectionOutbox::new(0),
+    };
+    let response = Arc::clone(admin).answer(request, ends).await;
+    let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let text = String::from_utf8(body.to_vec()).unwrap();
     (Response::from_parts(head, ()), text)

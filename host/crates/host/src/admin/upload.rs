@@ -18,6 +18,7 @@ use cloakroom_base::quota::{
     QuotaFull, QuotaPeer, QuotaResource, QuotaTotals, Quotas, Reservation, RevocablePhase, Revoked,
 };
 use cloakroom_runtime::COMPONENT_BYTES_MAX;
+use cloakroom_server::RequestBody;
 
 /// The components in memory.
 #[derive(Debug)]
@@ -44,11 +45,11 @@ impl UploadQueue {
     }
 
     /// Reads the body and waits for a permit. The error is the response for the client.
-    pub(crate) async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Upload<'_>, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(crate) async fn read<B: RequestBody>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+    ) -> Result<Upload<'_>, Refusal> {
         if announced(headers).is_some_and(|bytes| bytes > COMPONENT_BYTES_MAX) {
             return Err(too_large());
         }
@@ -76,11 +77,7 @@ pub(crate) struct Upload<'a> {
     _turn: Option<SemaphorePermit<'a>>,
 }
 
-async fn arrive<B>(body: B, room: &Reservation) -> Result<Vec<u8>, Refusal>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+async fn arrive<B: RequestBody>(body: B, room: &Reservation) -> Result<Vec<u8>, Refusal> {
     let mut body = Box::pin(body);
     let mut whole = Vec::new();
     loop {
@@ -105,11 +102,7 @@ where
 
 /// Returns whether the body has been consumed. Unread data would be parsed as the next request on the connection. A small rest
 /// is therefore read and discarded, so that the client receives the response. If there is more, the connection must be closed.
-pub async fn is_done_with<B>(headers: &HeaderMap, body: Pin<&mut B>) -> bool
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub async fn is_done_with<B: RequestBody>(headers: &HeaderMap, body: Pin<&mut B>) -> bool {
     if body.is_end_stream() {
         return true;
     }
@@ -166,11 +159,7 @@ mod tests {
 
     use super::*;
 
-    async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn read<B: RequestBody>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal> {
         let uploads = UploadQueue::new();
         let upload = uploads.read(headers, body).await?;
         Ok(upload.bytes.clone())

@@ -1,31 +1,28 @@
 //! The admin interface as a part of the host. It listens from before the guests are loaded until every other part has shut
 //! down, apart from the store. The commands `cloakroom guests` and `cloakroom store prefer-first` call it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::{Request, Response};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::failure::StartFailure;
-use crate::admin;
 use crate::admin::command;
 use crate::admin::command::ShellError;
-use crate::admin::{AdminServer, AdminServices, Token};
-use crate::config::{AdminSettings, Environment};
+use crate::admin::{AdminOptions, AdminServer, AdminServices};
+use crate::config::Environment;
+use crate::failure::StartFailure;
 use cloakroom_base::files;
 use cloakroom_base::limits;
-use cloakroom_base::quota::{QuotaPeer, QuotaResource, QuotaTotals, Quotas};
+use cloakroom_base::quota::{QuotaResource, Quotas};
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::escape;
 use cloakroom_base::telemetry::metrics::Scrape;
 use cloakroom_server as server;
-use cloakroom_server::{ConnectionEnds, Incoming};
 
 /// The variable that holds the admin token, both for the host and for the commands that call it.
 const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
@@ -45,17 +42,16 @@ impl AdminListener {
     ///
     /// # Errors
     /// Returns an error if the address is in use, does not belong to this machine, or may not be opened by this user.
-    pub async fn open(settings: Option<&AdminSettings>) -> Result<Option<Self>, StartFailure> {
-        let Some(settings) = settings else {
+    pub async fn open(options: Option<&AdminOptions>) -> Result<Option<Self>, StartFailure> {
+        let Some(options) = options else {
             return Ok(None);
         };
         let elsewhere = "--admin ADDRESS:PORT, CLOAKROOM_ADMIN_LISTEN or `listen` under [admin]";
-        let failed = |error| StartFailure::to_listen(settings.listen, &error, elsewhere);
-        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+        let failed = |error| StartFailure::to_listen(options.listen, &error, elsewhere);
+        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let token = settings.token.as_ref();
-        let admin = AdminServer::new(admin::AdminOptions {
-            token: token.map(|token| Token::new(token.reveal())),
+        let admin = AdminServer::new(AdminOptions {
+            token: options.token.clone(),
             listen: address,
         });
         tracing::info!(%address, "the admin interface listens");
@@ -64,14 +60,7 @@ impl AdminListener {
             ..server::ServerOptions::default()
         };
         let stop = CancellationToken::new();
-        let service = AdminFront {
-            admin: Arc::clone(&admin),
-            // The admin interface has its own quotas: visitors that use up theirs must not lock operators out.
-            quotas: Quotas::new(QuotaTotals {
-                connections: limits::ADMIN_CONNECTIONS_MAX,
-                ..QuotaTotals::default()
-            }),
-        };
+        let service = Arc::clone(&admin);
         let server = server::run(listener, service, options, Arc::default(), stop.clone());
         Ok(Some(Self {
             admin,
@@ -117,7 +106,7 @@ impl AdminListener {
         self.admin.open(AdminServices {
             registry: Arc::clone(&app.registry),
             admission: Arc::clone(&app.admission),
-            sessions: Arc::clone(&app.sessions),
+            sessions: Arc::clone(&app.services.sessions),
             store: Arc::clone(&app.metered),
             shutdown: shutdown.clone(),
             serves_since_s: app.clock.now_s(),
@@ -177,30 +166,6 @@ fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
         &[],
         peers,
     );
-}
-
-/// The admin interface as a [`server::Service`].
-#[derive(Clone)]
-struct AdminFront {
-    admin: Arc<AdminServer>,
-    quotas: Arc<Quotas>,
-}
-
-impl server::Service for AdminFront {
-    type Body = admin::Body;
-
-    fn share(&self, address: IpAddr) -> QuotaPeer {
-        self.quotas.peer(address)
-    }
-
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        link: ConnectionEnds,
-    ) -> impl Future<Output = Response<admin::Body>> + Send + 'static {
-        let admin = Arc::clone(&self.admin);
-        async move { admin.answer(request, link.peer).await }
-    }
 }
 
 /// The options of a command that calls the admin interface of a running host.

@@ -6,8 +6,8 @@ use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::failure::StartFailure;
-use crate::config::{Backend, Config, ServerSettings};
+use crate::config::{Config, ServerSettings};
+use crate::failure::StartFailure;
 use cloakroom_base::limits::{ADMIN_CONNECTIONS_MAX, COMPILES_AT_ONCE_MAX, LOOKUPS_MAX};
 
 /// Reserve for short-lived and rare descriptors: the log, signals, pollers, watched directories and files being read.
@@ -18,8 +18,6 @@ const PER_LOOKUP: u64 = 3;
 const PER_COMPILE: u64 = 8;
 /// Descriptors per guest: the compiled code of several versions.
 const PER_GUEST: u64 = 8;
-/// Descriptors of the embedded database: three connections with a database file and a log each, and the lock file.
-const PER_SQLITE: u64 = 16;
 /// The host does not start with fewer visitor connections, unless fewer are configured.
 const CONNECTIONS_MIN: u64 = 16;
 
@@ -76,15 +74,6 @@ pub(crate) fn provide(config: &Config) -> Result<ServerSettings, StartFailure> {
 impl DescriptorNeeds {
     fn of(config: &Config, already_open: u64) -> Self {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let store = match &config.store.backend {
-            Backend::Memory => 0,
-            Backend::Sqlite(_) => PER_SQLITE,
-            Backend::Mysql(mysql) => {
-                // One extra connection per server, to check a server that is not in use.
-                let per_server = count(mysql.connection_limit).saturating_add(1);
-                count(mysql.hosts.len().max(1)).saturating_mul(per_server)
-            }
-        };
         let admin = match config.admin {
             Some(_) => ADMIN_CONNECTIONS_MAX,
             None => 0,
@@ -92,7 +81,7 @@ impl DescriptorNeeds {
         let parts = [
             RESERVE,
             already_open,
-            store,
+            config.store.backend.descriptors(),
             admin,
             count(LOOKUPS_MAX) * PER_LOOKUP,
             count(COMPILES_AT_ONCE_MAX) * PER_COMPILE,

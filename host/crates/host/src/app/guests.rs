@@ -161,7 +161,7 @@ pub(crate) async fn check(
 /// is the case.
 pub(crate) async fn private_names(guests: &[config::GuestSettings]) -> Vec<String> {
     let look_ups = guests.iter().map(async |guest| {
-        let found = guest::private_today(&guest.outbound_hosts, CHECK_LOOKUP_TIMEOUT).await;
+        let found = guest::private_today(&guest.grants.outbound_hosts, CHECK_LOOKUP_TIMEOUT).await;
         let line = |(host, kind)| {
             format!(
                 "guest.{}.outbound_hosts: {host} has a {kind} address today: calls to it are denied; \

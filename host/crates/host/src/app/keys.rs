@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigFault, SecretSource};
-use cloakroom_session::SessionManager;
-use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, Secret};
+use cloakroom_runtime::Services;
+use cloakroom_session::cookie::{CookieJarKeys, IdComparison, KeyRing, Secret};
 
 /// Both key rings. They are the same ring if `cookies.secrets` is not configured.
 #[derive(Clone, Debug)]
@@ -35,15 +35,30 @@ impl SigningKeys {
         Ok(Self { session, cookies })
     }
 
+    /// Creates keys with a random secret, for a host that no browser reaches.
+    ///
+    /// # Errors
+    /// Returns the error of the system's source of randomness.
+    pub(crate) fn random() -> Result<Self, String> {
+        let mut secret = vec![0; 32];
+        getrandom::fill(&mut secret).map_err(|error| error.to_string())?;
+        let ring = KeyRing::new(vec![Secret::new(secret)]).map_err(|error| error.to_string())?;
+        let ring = Arc::new(ring);
+        Ok(Self {
+            session: Arc::clone(&ring),
+            cookies: ring,
+        })
+    }
+
     /// Returns the keys for the guests' own cookies, for a store that compares ids in the given way.
     pub(crate) fn of_jar(&self, ids: IdComparison) -> CookieJarKeys {
         CookieJarKeys::new(Arc::clone(&self.cookies), &self.session, ids)
     }
 
     /// Makes a running host sign and verify cookies with these keys.
-    pub(crate) fn take_over(&self, sessions: &SessionManager, jar: &CookieJar, ids: IdComparison) {
-        sessions.replace_keys(Arc::clone(&self.session));
-        jar.replace_keys(self.of_jar(ids));
+    pub(crate) fn take_over(&self, services: &Services, ids: IdComparison) {
+        services.sessions.replace_keys(Arc::clone(&self.session));
+        services.jar.replace_keys(self.of_jar(ids));
     }
 }
 

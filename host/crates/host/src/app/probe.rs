@@ -11,17 +11,17 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http_body_util::Empty;
 
+use super::keys::SigningKeys;
+use super::services;
 use cloakroom_base::clock::Clock;
 use cloakroom_runtime as guest;
 use cloakroom_runtime::{
-    Guest, GuestFailure, GuestRequest, Invocation, ReleasedResponse, ReplayBody,
+    Guest, GuestFailure, GuestRequest, Invocation, ReleasedResponse, ReplayBody, Services,
 };
 use cloakroom_session as session;
-use cloakroom_session::cookie::{
-    CookieJar, CookieJarKeys, IdComparison, KeyRing, PresentedCookies, Secret,
-};
+use cloakroom_session::cookie::{IdComparison, PresentedCookies};
 use cloakroom_session::store::memory::MemoryStore;
-use cloakroom_session::{SessionManager, TransactionOutcome, Visit};
+use cloakroom_session::{TransactionOutcome, Visit};
 
 /// The name of the session cookie in a probe. No browser receives the response.
 const NO_COOKIE: &str = "probe";
@@ -40,10 +40,8 @@ impl guest::ProbeRequest for ScratchVisitor {
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
         Box::pin(async move {
             let deadline = Instant::now() + candidate.limits().deadline;
-            let keys = scratch_keys()?;
-            let jar_keys = CookieJarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
-            let jar = CookieJar::new(NO_COOKIE, jar_keys, self.clock.clone());
-            let request = request(&candidate, path, jar, deadline)?;
+            let services = self.services()?;
+            let request = request(&candidate, path, Arc::clone(&services), deadline)?;
             let mut invocation = Invocation::new(Arc::clone(&candidate), request);
             if !candidate.imports_session() {
                 return judge(invocation.run_without_session().await);
@@ -58,9 +56,8 @@ impl guest::ProbeRequest for ScratchVisitor {
                 start: candidate.start(),
                 place: None,
             };
-            let sessions = self.sessions(keys);
-            let outcome = sessions.transact(visit, &mut invocation).await;
-            sessions.shutdown().await;
+            let outcome = services.sessions.transact(visit, &mut invocation).await;
+            services.sessions.shutdown().await;
             match outcome {
                 TransactionOutcome::Answered { answer, .. } => judge(Ok(answer)),
                 TransactionOutcome::Failed { failure, .. } => judge(Err(failure)),
@@ -73,23 +70,19 @@ impl guest::ProbeRequest for ScratchVisitor {
 }
 
 impl ScratchVisitor {
-    fn sessions(&self, keys: Arc<KeyRing>) -> Arc<SessionManager> {
-        let store = Arc::new(MemoryStore::new());
-        SessionManager::new(self.options.clone(), keys, store, self.clock.clone())
+    fn services(&self) -> Result<Arc<Services>, String> {
+        let (keys, store) = (SigningKeys::random()?, Arc::new(MemoryStore::new()));
+        let mut options = self.options.clone();
+        options.cookie.name = NO_COOKIE.to_owned();
+        let (ids, clock) = (IdComparison::Exact, &self.clock);
+        Ok(services::services(options, &keys, store, ids, clock))
     }
-}
-
-fn scratch_keys() -> Result<Arc<KeyRing>, String> {
-    let mut secret = vec![0; 32];
-    getrandom::fill(&mut secret).map_err(|error| error.to_string())?;
-    let keys = KeyRing::new(vec![Secret::new(secret)]).map_err(|error| error.to_string())?;
-    Ok(Arc::new(keys))
 }
 
 fn request(
     candidate: &Guest,
     path: &str,
-    jar: Arc<CookieJar>,
+    services: Arc<Services>,
     deadline: Instant,
 ) -> Result<GuestRequest, String> {
     let request = http::Request::builder().uri(path).header(HOST, "localhost");
@@ -103,7 +96,7 @@ fn request(
             limits.request_body_bytes_max,
             limits.replay_bytes_max,
         ),
-        jar: Some(jar),
+        services: Some(services),
         request_id: "probe".into(),
         deadline: deadline.into(),
         place: None,

@@ -60,6 +60,9 @@ fn remedy(guest: &str, error: &LoadError) -> String {
             "name the file of a component that handles HTTP"
         }
         LoadError::UnknownImports { .. } => "build the component without these imports",
+        LoadError::Outdated { .. } => {
+            "take the SDK and the `wit` folder from a project that `cloakroom new` of this version writes, then build the component again"
+        }
         LoadError::Unfit { .. } => {
             "build the component for the interfaces of this host: `cloakroom inspect` shows its imports"
         }
@@ -129,6 +132,13 @@ mod tests {
                 "guest.a.limits.deadline",
             ),
             (LoadError::CoreModule, "component", "the module"),
+            (
+                LoadError::Outdated {
+                    imports: Vec::new(),
+                },
+                "component",
+                "`cloakroom new` of this version",
+            ),
             (
                 LoadError::NotAHandler {
                     what: "not an HTTP handler",

@@ -16,9 +16,8 @@ use super::{App, note, routes};
 use crate::config::{Config, ConfigError, ConfigFault};
 use crate::handler::{Handler, RoutedGuests};
 use crate::route::RouteTable;
-use cloakroom_runtime::{Deployer, Deployments, GuestRegistry};
-use cloakroom_session::SessionManager;
-use cloakroom_session::cookie::{CookieJar, IdComparison};
+use cloakroom_runtime::{Deployer, Deployments, GuestRegistry, Services};
+use cloakroom_session::cookie::IdComparison;
 
 /// Triggers reloads in a running host and reads its configuration.
 #[derive(Clone)]
@@ -81,8 +80,7 @@ pub(crate) struct Reloader {
     handler: Arc<Handler>,
     registry: Arc<GuestRegistry>,
     admission: Arc<Deployer>,
-    sessions: Arc<SessionManager>,
-    jar: Arc<CookieJar>,
+    services: Arc<Services>,
     ids: IdComparison,
     keys: SigningKeys,
 }
@@ -103,8 +101,7 @@ impl Reloader {
             handler: Arc::clone(&app.handler),
             registry: Arc::clone(&app.registry),
             admission: Arc::clone(&app.admission),
-            sessions: Arc::clone(&app.sessions),
-            jar: Arc::clone(&app.jar),
+            services: Arc::clone(&app.services),
             ids: app.store.id_comparison(),
             keys: app.keys.clone(),
         }
@@ -199,7 +196,7 @@ impl Reloader {
 
         let guests = Arc::new(guests.activate());
         if let Some(keys) = keys {
-            keys.take_over(&self.sessions, &self.jar, self.ids);
+            keys.take_over(&self.services, self.ids);
             self.keys = keys;
         }
         self.handler.replace_site(RoutedGuests {

@@ -2,20 +2,16 @@
 //! here.
 
 use crate::config;
-use crate::config::{
-    Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy, SessionAccess,
-};
+use crate::config::{Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy};
 use crate::handler;
 use crate::handler::ProxyTrust;
+use crate::stores::StoreLocation;
 use cloakroom_base::limits;
 use cloakroom_runtime as guest;
 use cloakroom_runtime::StreamPolicy;
 use cloakroom_session as session;
 use cloakroom_session::record::{Charset, Priority};
-use cloakroom_session::{
-    CookieOptions, KeyPatterns, SameSitePolicy, SecurePolicy, SessionAccessLevel, SessionGrant,
-    TouchPolicy, VisitStart,
-};
+use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy, TouchPolicy, VisitStart};
 
 pub(crate) fn session(config: &Config) -> session::SessionOptions {
     let settings = &config.session;
@@ -41,10 +37,10 @@ pub(crate) fn session(config: &Config) -> session::SessionOptions {
         keys_max: settings.limits.keys_max,
         key_bytes_max: settings.limits.key_bytes_max,
         lock_waiters_max: settings.limits.slot_waiters_max,
-        snapshots_bytes_max: match config.store.backend {
+        snapshots_bytes_max: match config.store.backend.location() {
             // Reading the rows themselves is as fast as reading a snapshot.
-            Backend::Memory => 0,
-            Backend::Sqlite(_) | Backend::Mysql(_) => settings.limits.snapshots_bytes_max,
+            StoreLocation::Memory => 0,
+            StoreLocation::File(_) | StoreLocation::Server => settings.limits.snapshots_bytes_max,
         },
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
         fold_commits: true,
@@ -127,17 +123,7 @@ pub(crate) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
     guest::GuestSettings {
         name: settings.name.clone(),
         component: settings.component.clone(),
-        grant: SessionGrant {
-            access: match settings.session {
-                SessionAccess::None => SessionAccessLevel::None,
-                SessionAccess::Read => SessionAccessLevel::Read,
-                SessionAccess::Write => SessionAccessLevel::Write,
-            },
-            read_keys: KeyPatterns::new(settings.read_keys.iter().cloned()),
-            write_keys: KeyPatterns::new(settings.write_keys.iter().cloned()),
-            session_bytes_max: settings.limits.session_bytes_max,
-            keys_max: settings.limits.session_keys_max,
-        },
+        grants: settings.grants.clone(),
         start: if settings.exclusive {
             VisitStart::Exclusive
         } else {
@@ -149,7 +135,6 @@ pub(crate) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
             StreamPolicy::Buffered
         },
         reuse: settings.reuse,
-        outbound_hosts: settings.outbound_hosts.clone(),
         environment: settings.environment.clone(),
         limits: guest_limits(&settings.limits),
         rollout: settings.rollout.clone(),

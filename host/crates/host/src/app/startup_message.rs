@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Method;
 
-use crate::config::{Backend, Config, MysqlSettings};
+use crate::config::Config;
 use crate::route::{Route, RouteMatch, RouteTable, path};
 
 /// The startup message without the address, which is known only once the host listens.
@@ -22,7 +22,7 @@ impl StartupMessage {
     pub fn new(config: &Config, path: Option<&str>) -> Self {
         Self {
             path: path.map_or_else(|| path_to_try(&config.routes), |path| Some(path.to_owned())),
-            sessions: place(&config.store.backend),
+            sessions: config.store.backend.place(),
         }
     }
 
@@ -109,38 +109,11 @@ fn filled_in(path: &str) -> Option<String> {
     Some(filled + rest)
 }
 
-/// Describes where sessions are stored.
-fn place(backend: &Backend) -> String {
-    match backend {
-        Backend::Memory => "in memory: they end with this process".to_owned(),
-        Backend::Sqlite(path) => format!("in {}", path.display()),
-        Backend::Mysql(mysql) => format!(
-            "in MySQL at {}, database {}, table {}",
-            servers(mysql),
-            mysql.database,
-            mysql.schema.table_name
-        ),
-    }
-}
-
-fn servers(mysql: &MysqlSettings) -> String {
-    if let Some(socket) = &mysql.socket {
-        return format!("the socket {}", socket.display());
-    }
-    let hosts = mysql.hosts.iter().map(|(name, port)| {
-        if name.contains(':') {
-            format!("[{name}]:{port}")
-        } else {
-            format!("{name}:{port}")
-        }
-    });
-    hosts.collect::<Vec<_>>().join(" or ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::CliOptions;
+    use crate::route::Target;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -163,7 +136,7 @@ mod tests {
             path: path.to_owned(),
             methods: methods.to_vec(),
             host: host.map(str::to_owned),
-            guest: "a".to_owned(),
+            target: Target::Guest("a".to_owned()),
         }
     }
 

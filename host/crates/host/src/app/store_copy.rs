@@ -1,12 +1,12 @@
 //! `cloakroom store copy` and `cloakroom store check`: opens the given stores, runs the passes and reports the results.
 
-mod ends;
 mod progress;
 
 use std::fmt::Write as _;
 
-use super::failure::{StartError, StartFailure};
 use crate::config::{ConfigFault, Environment, NamedStore, StoreOptions};
+use crate::failure::{StartError, StartFailure};
+use crate::stores::SourceWriters;
 use cloakroom_base::clock::Clock;
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::counted;
@@ -14,7 +14,6 @@ use cloakroom_session::store::copy::{
     CopyDifferences, CopyError, CopyProgress, CopySurvey, CopyTotals, StoreCopier,
 };
 use cloakroom_session::store::examine::{ExamineFinding, ExamineState};
-use ends::{CopySource, CopyTarget, examine};
 
 /// A call of `cloakroom store`.
 pub enum StoreCall {
@@ -79,12 +78,16 @@ async fn copy(call: &CopyCall, environment: &dyn Environment) -> Result<StoreRep
     };
     warn(&from);
     warn(&to);
-    if from.backend == to.backend {
+    if *from.backend == *to.backend {
         let problem = "--from and --to name the same store";
         return Err(ConfigFault::new("--to", problem, "name another store").into());
     }
-    let source = CopySource::open(&from.backend, call.from.flag, call.is_final).await?;
-    let target = match CopyTarget::open(&to.backend, call.to.flag).await {
+    let writers = match call.is_final {
+        true => SourceWriters::KeptOut,
+        false => SourceWriters::Allowed,
+    };
+    let source = from.backend.open_source(call.from.flag, writers).await?;
+    let target = match to.backend.open_target(call.to.flag).await {
         Ok(target) => target,
         Err(error) => {
             source.close().await;
@@ -93,14 +96,17 @@ async fn copy(call: &CopyCall, environment: &dyn Environment) -> Result<StoreRep
     };
     let gauge = CopyProgress::default();
     let clock = Clock::system();
+    let writer = target.store.sessions();
     let copying = StoreCopier {
-        source: source.scan(),
-        target: target.scan(),
-        writer: target.writer(),
+        source: &*source.scan,
+        target: &*target.scan,
+        writer: &*writer,
         clock: &clock,
         gauge: &gauge,
     };
     let ran = progress::show_while(&gauge, run(&copying, call)).await;
+    // The store is closed when nothing refers to it any more.
+    drop(writer);
     source.close().await;
     target.close().await;
     let passes = ran.map_err(StartError::Failed)?;
@@ -237,7 +243,7 @@ async fn check(
 ) -> Result<StoreReport, StartError> {
     let named = words.read(environment).map_err(StartError::AtFault)?;
     warn(&named);
-    let findings = examine(&named.backend, words.flag, &Clock::system()).await?;
+    let findings = named.backend.examine(words.flag, &Clock::system()).await?;
     Ok(report_on(&findings))
 }
 

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::fault::SettingOrigin;
-use super::kinds::{Field, ValueError, secret};
-use super::reader::Section;
+use secrecy::ExposeSecret as _;
+
 use super::secrets;
 use super::server::listen;
-use super::store::SecretText;
+use crate::admin::{AdminOptions, Token};
+use crate::config_reader::Section;
+use crate::config_reader::fault::SettingOrigin;
+use crate::config_reader::kinds::{Field, ValueError, secret};
 
 /// The address of the admin interface if it is enabled without an address.
 pub const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);
@@ -16,18 +18,9 @@ pub const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr
 const TOKEN_REMEDY: &str =
     "make one with `openssl rand -base64 32`, and write token = \"env:NAME\" or \"file:PATH\"";
 
-/// The `[admin]` section.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminSettings {
-    /// The address to listen on.
-    pub listen: SocketAddr,
-    /// The token that a client must present. If it is `None`, `listen` is a loopback address.
-    pub token: Option<SecretText>,
-}
-
 /// Reads `[admin]`. The interface is enabled by the section itself, or by a command-line option or a variable for `listen`. A
 /// variable for the token alone does not enable it, because the command `guests` reads the same variable.
-pub(crate) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<AdminSettings> {
+pub(crate) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<AdminOptions> {
     let address = section.get("listen", listen);
     let token = section.get("token", token);
     let is_asked_for =
@@ -50,7 +43,7 @@ pub(crate) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<Adm
             "write another port",
         );
     }
-    Some(AdminSettings {
+    Some(AdminOptions {
         listen: address,
         token,
     })
@@ -67,9 +60,9 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     is_one_port && (covers(ip, other_ip) || covers(other_ip, ip))
 }
 
-fn token(field: &Field<'_>) -> Result<SecretText, ValueError> {
+fn token(field: &Field<'_>) -> Result<Token, ValueError> {
     let token = secret(field)?;
-    let text = token.reveal();
+    let text = token.expose_secret();
     if let Some(weakness) = secrets::weakness(text.as_bytes()) {
         return Err(ValueError::new(weakness, TOKEN_REMEDY));
     }
@@ -79,5 +72,5 @@ fn token(field: &Field<'_>) -> Result<SecretText, ValueError> {
             TOKEN_REMEDY,
         ));
     }
-    Ok(token)
+    Ok(Token::new(text))
 }

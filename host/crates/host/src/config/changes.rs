@@ -1,6 +1,6 @@
 //! The changes between two configurations that a running host cannot apply.
 
-use super::{Backend, Config, MysqlSettings};
+use super::{Config, ServerSettings, SessionSettings};
 
 /// Records the key of every listed field that differs. If the sections differ, but none of the listed fields does, the whole
 /// section is recorded. A field that is forgotten here is therefore never treated as one that can change.
@@ -37,59 +37,9 @@ impl Config {
         if *listen != new.listen {
             changed.push("listen");
         }
-        compare!(changed, "server", *server, new.server;
-            "connections": totals.connections,
-            "request_headers": listener.headers_max,
-            "header_timeout": listener.header_timeout,
-            "idle_timeout": listener.idle_timeout,
-            "body_timeout": listener.body_pace.grace,
-            "body_rate": listener.body_pace.bytes_per_s,
-            "grace": listener.grace,
-            "request_head": listener.head_bytes_max,
-            "request_target": request_target_bytes_max,
-            "requests": totals.requests,
-            "waiting_bodies": totals.request_bytes,
-            "untaken": totals.response_bytes,
-            "instances": instances_max,
-            "instance_waiters": instance_waiters_max,
-            "instance_wait": instance_wait_max,
-            "outbound_connections": outbound_connections_max,
-            "code_cache": code_cache,
-            "compile_timeout": compile_timeout,
-            "watch": watch,
-        );
-        let mut new_session = new.session.clone();
-        new_session.secrets.clone_from(&session.secrets);
-        compare!(changed, "session", *session, new_session;
-            "name": name,
-            "compat": compat,
-            "resave": resave,
-            "rolling": rolling,
-            "save_uninitialized": save_uninitialized,
-            "unset": unset,
-            "proxy": proxy,
-            "trusted_proxies": trusted_proxies,
-            "absolute_lifetime": absolute_lifetime,
-            "cookie.path": cookie.path,
-            "cookie.domain": cookie.domain,
-            "cookie.max_age": cookie.max_age,
-            "cookie.expires": cookie.expires_at_ms,
-            "cookie.http_only": cookie.http_only,
-            "cookie.secure": cookie.secure,
-            "cookie.same_site": cookie.same_site,
-            "cookie.partitioned": cookie.partitioned,
-            "cookie.priority": cookie.priority,
-            "limits.session": limits.session_bytes_max,
-            "limits.keys": limits.keys_max,
-            "limits.key": limits.key_bytes_max,
-            "limits.slot_waiters": limits.slot_waiters_max,
-            "limits.snapshots": limits.snapshots_bytes_max,
-        );
-        match (&store.backend, &new.store.backend) {
-            (Backend::Mysql(old), Backend::Mysql(new)) => mysql(&mut changed, old, new),
-            (old, new) if old != new => changed.push("store.url"),
-            _ => {}
-        }
+        self::server(&mut changed, server, &new.server);
+        self::session(&mut changed, session, &new.session);
+        changed.extend(store.backend.changed_keys(&*new.store.backend));
         let mut new_store = new.store.clone();
         new_store.backend.clone_from(&store.backend);
         compare!(changed, "store", *store, new_store;
@@ -116,22 +66,57 @@ impl Config {
     }
 }
 
-fn mysql(changed: &mut Vec<&'static str>, old: &MysqlSettings, new: &MysqlSettings) {
-    compare!(changed, "store", *old, *new;
-        "host": hosts,
-        "socket": socket,
-        "user": user,
-        "password": password,
-        "database": database,
-        "connection_limit": connection_limit,
-        "create_database_table": create_database_table,
-        "alter_table": alter_table,
-        "schema": schema,
-        "tls": tls,
-        "ca_file": ca_file,
-        "tls.verify": verify,
-        "connect_timeout": connect_timeout,
-        "statement_timeout": statement_timeout,
-        "acquire_timeout": acquire_timeout,
+fn server(changed: &mut Vec<&'static str>, old: &ServerSettings, new: &ServerSettings) {
+    compare!(changed, "server", *old, *new;
+        "connections": totals.connections,
+        "request_headers": listener.headers_max,
+        "header_timeout": listener.header_timeout,
+        "idle_timeout": listener.idle_timeout,
+        "body_timeout": listener.body_pace.grace,
+        "body_rate": listener.body_pace.bytes_per_s,
+        "grace": listener.grace,
+        "request_head": listener.head_bytes_max,
+        "request_target": request_target_bytes_max,
+        "requests": totals.requests,
+        "waiting_bodies": totals.request_bytes,
+        "untaken": totals.response_bytes,
+        "instances": instances_max,
+        "instance_waiters": instance_waiters_max,
+        "instance_wait": instance_wait_max,
+        "outbound_connections": outbound_connections_max,
+        "code_cache": code_cache,
+        "compile_timeout": compile_timeout,
+        "watch": watch,
+    );
+}
+
+fn session(changed: &mut Vec<&'static str>, old: &SessionSettings, new: &SessionSettings) {
+    // The secrets may change.
+    let mut new = new.clone();
+    new.secrets.clone_from(&old.secrets);
+    compare!(changed, "session", *old, new;
+        "name": name,
+        "compat": compat,
+        "resave": resave,
+        "rolling": rolling,
+        "save_uninitialized": save_uninitialized,
+        "unset": unset,
+        "proxy": proxy,
+        "trusted_proxies": trusted_proxies,
+        "absolute_lifetime": absolute_lifetime,
+        "cookie.path": cookie.path,
+        "cookie.domain": cookie.domain,
+        "cookie.max_age": cookie.max_age,
+        "cookie.expires": cookie.expires_at_ms,
+        "cookie.http_only": cookie.http_only,
+        "cookie.secure": cookie.secure,
+        "cookie.same_site": cookie.same_site,
+        "cookie.partitioned": cookie.partitioned,
+        "cookie.priority": cookie.priority,
+        "limits.session": limits.session_bytes_max,
+        "limits.keys": limits.keys_max,
+        "limits.key": limits.key_bytes_max,
+        "limits.slot_waiters": limits.slot_waiters_max,
+        "limits.snapshots": limits.snapshots_bytes_max,
     );
 }

@@ -3,11 +3,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::ConfigMode;
-use super::kinds::{Field, ValueError, boolean, duration, text, word};
-use super::reader::Section;
-use super::session::Compat;
-use super::source::TomlValue;
+use crate::config_reader::kinds::{Field, ValueError, boolean, duration, text, word};
+use crate::config_reader::source::TomlValue;
+use crate::config_reader::{ConfigMode, Section};
 use cloakroom_base::limits::COOKIE_AGE_MAX;
 use cloakroom_session::cookie::{is_valid_domain, is_valid_path};
 
@@ -71,6 +69,15 @@ pub enum CookiePriority {
     Medium,
     /// `High`.
     High,
+}
+
+/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compat {
+    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
+    Cloakroom,
+    /// The defaults and the behaviour of express-session 1.19.
+    Express1,
 }
 
 /// Reads `[session.cookie]` for a cookie of the given name.

@@ -1,7 +1,7 @@
 //! `[cookies]`: the guests' own signed cookies.
 
-use super::reader::Section;
 use super::secrets::{self, SecretSource};
+use crate::config_reader::Section;
 
 /// The `[cookies]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

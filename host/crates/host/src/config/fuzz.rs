@@ -8,12 +8,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::source::{self, Table, TomlValue};
 use super::{
-    Backend, CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure,
-    Environment, MysqlSettings, Proxy, SecretSource, SessionAccess, SessionSettings, SettingOrigin,
+    CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure, Environment,
+    Proxy, SecretSource, SessionSettings, SettingOrigin,
 };
-use crate::route::RouteTable;
+use crate::config_reader::source::{self, Table, TomlValue};
+use crate::route::{RouteTable, Target};
+use crate::stores::StoreLocation;
+use cloakroom_session::SessionAccessLevel;
 use cloakroom_session::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
 
 /// The path of the configuration file. Relative paths are resolved against its directory, which contains a component,
@@ -223,18 +225,22 @@ fn check_accepted(config: &Config) {
     for (at, guest) in config.guests.iter().enumerate() {
         let others = &config.guests[..at];
         assert!(others.iter().all(|other| other.name != guest.name));
-        let may_read = guest.session != SessionAccess::None;
-        assert!(guest.read_keys.is_empty() || may_read);
-        assert!(guest.write_keys.is_empty() || guest.session == SessionAccess::Write);
+        let grant = &guest.grants.session;
+        let may_read = grant.access != SessionAccessLevel::None;
+        assert!(grant.read_keys.texts().next().is_none() || may_read);
+        let may_write = grant.access == SessionAccessLevel::Write;
+        assert!(grant.write_keys.texts().next().is_none() || may_write);
         assert!(guest.reuse >= 1);
     }
     for route in &config.routes {
-        assert!(config.guests.iter().any(|guest| guest.name == route.guest));
+        match &route.target {
+            Target::Guest(name) => assert!(config.guests.iter().any(|guest| guest.name == *name)),
+        }
     }
     assert!(RouteTable::new(config.routes.clone()).is_ok());
     check_session(&config.session);
-    if let Backend::Mysql(mysql) = &config.store.backend {
-        check_mysql(mysql);
+    config.store.backend.assert_sound();
+    if config.store.backend.location() == StoreLocation::Server {
         assert!(matches!(config.session.secrets, SecretSource::Given(_)));
     }
     for secrets in [
@@ -275,25 +281,4 @@ fn check_session(session: &SessionSettings) {
     let is_prefixed = is_host || name.starts_with("__secure-") || name.starts_with("__http-");
     assert!(!is_prefixed || is_secure, "browsers drop the cookie");
     assert!(!is_host || (cookie.path == "/" && cookie.domain.is_none()));
-}
-
-fn check_mysql(mysql: &MysqlSettings) {
-    assert_eq!(mysql.hosts.is_empty(), mysql.socket.is_some());
-    assert!(
-        mysql
-            .hosts
-            .iter()
-            .all(|(host, port)| !host.is_empty() && *port != 0)
-    );
-    assert!(!mysql.user.is_empty() && !mysql.database.is_empty());
-    let columns = &mysql.schema.column_names;
-    // MySQL compares column names without regard to case.
-    let names = [&columns.session_id, &columns.expires, &columns.data];
-    let mut names: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-    names.extend(["cloakroom_token".to_owned(), "cloakroom_created".to_owned()]);
-    names.sort();
-    assert!(
-        names.windows(2).all(|two| two[0] != two[1]),
-        "one column twice"
-    );
 }

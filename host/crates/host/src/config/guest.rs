@@ -5,15 +5,19 @@ mod limits;
 mod outbound;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::environment::EnvReference;
-use super::kinds::{Field, ValueError, boolean, count_in, existing_file, path, some_items, word};
-use super::reader::Section;
+use super::ComponentFiles;
 use super::rollout;
-use super::source::{TomlValue, ValueNode};
-use super::{ComponentFiles, ConfigMode};
-use crate::route::Route;
-use cloakroom_runtime::{OutboundHost, Rollout};
+use crate::config_reader::environment::EnvReference;
+use crate::config_reader::kinds::{
+    Field, ValueError, boolean, count_in, existing_file, path, some_items, word,
+};
+use crate::config_reader::source::{TomlValue, ValueNode};
+use crate::config_reader::{ConfigMode, Section};
+use crate::route::{Route, Target};
+use cloakroom_runtime::{GuestGrants, Rollout};
+use cloakroom_session::{KeyPatterns, SessionAccessLevel, SessionGrant};
 
 pub use build::BuildSettings;
 pub use limits::GuestLimits;
@@ -26,14 +30,8 @@ pub struct GuestSettings {
     pub name: String,
     /// The file of the component, as given on the command line or relative to the configuration's directory.
     pub component: PathBuf,
-    /// The guest's access to sessions.
-    pub session: SessionAccess,
-    /// The session keys that the guest may read, each exact or with a trailing `*`. Empty for all keys.
-    pub read_keys: Vec<String>,
-    /// The session keys that the guest may write, each exact or with a trailing `*`. Empty for all keys.
-    pub write_keys: Vec<String>,
-    /// The hosts that the guest may send requests to. Empty for none.
-    pub outbound_hosts: Vec<OutboundHost>,
+    /// The guest's grants.
+    pub grants: GuestGrants,
     /// The guest's environment variables. Their values may be secrets.
     pub environment: Vec<(String, String)>,
     /// Whether a request acquires the session lock before the guest starts.
@@ -56,10 +54,7 @@ impl std::fmt::Debug for GuestSettings {
         f.debug_struct("GuestSettings")
             .field("name", &self.name)
             .field("component", &self.component)
-            .field("session", &self.session)
-            .field("read_keys", &self.read_keys)
-            .field("write_keys", &self.write_keys)
-            .field("outbound_hosts", &self.outbound_hosts)
+            .field("grants", &self.grants)
             .field("environment", &variables)
             .field("exclusive", &self.exclusive)
             .field("stream", &self.stream)
@@ -69,17 +64,6 @@ impl std::fmt::Debug for GuestSettings {
             .field("build", &self.build)
             .finish()
     }
-}
-
-/// The value of `session`: a guest's access to the sessions of its visitors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionAccess {
-    /// No access.
-    None,
-    /// Read access.
-    Read,
-    /// Read and write access.
-    Write,
 }
 
 impl GuestSettings {
@@ -99,10 +83,10 @@ impl GuestSettings {
                 name
             },
             component: path.to_owned(),
-            session: SessionAccess::Write,
-            read_keys: Vec::new(),
-            write_keys: Vec::new(),
-            outbound_hosts: Vec::new(),
+            grants: GuestGrants {
+                session: Arc::new(SessionGrant::write()),
+                ..GuestGrants::default()
+            },
             environment: Vec::new(),
             exclusive: false,
             stream: false,
@@ -119,7 +103,7 @@ impl GuestSettings {
             path: "/{*rest}".to_owned(),
             methods: Vec::new(),
             host: None,
-            guest: self.name.clone(),
+            target: Target::Guest(self.name.clone()),
         }]
     }
 }
@@ -163,51 +147,68 @@ pub(crate) fn read(
             "write component = \"PATH.wasm\"",
         );
     }
-    let session = section.get(
-        "session",
-        word(&[
-            ("none", SessionAccess::None),
-            ("read", SessionAccess::Read),
-            ("write", SessionAccess::Write),
-        ]),
-    );
-    let session = session.unwrap_or(SessionAccess::None);
     let stream = section.get("stream", boolean).unwrap_or(false);
-    let settings = GuestSettings {
+    let limits = limits::read(section.section("limits"), shared, !stream);
+    GuestSettings {
         name: name.to_owned(),
         component: component.unwrap_or_default(),
-        session,
-        read_keys: section
-            .get("read_keys", some_items(key_pattern))
-            .unwrap_or_default(),
-        write_keys: section
-            .get("write_keys", some_items(key_pattern))
-            .unwrap_or_default(),
-        outbound_hosts: section
-            .get("outbound_hosts", outbound::hosts)
-            .unwrap_or_default(),
+        grants: grants(&mut section, &limits),
         environment: section.get("environment", environment).unwrap_or_default(),
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
         stream,
         reuse: section.get("reuse", reuse).unwrap_or(1),
-        limits: limits::read(section.section("limits"), shared, !stream),
+        limits,
         rollout: rollout::read(&mut section),
         build,
-    };
-    for (key, least) in [
-        ("read_keys", SessionAccess::Read),
-        ("write_keys", SessionAccess::Write),
+    }
+}
+
+/// Reads the guest's grants on the interfaces that it imports.
+fn grants(section: &mut Section<'_>, limits: &GuestLimits) -> GuestGrants {
+    GuestGrants {
+        session: Arc::new(session_grant(section, limits)),
+        outbound_hosts: section
+            .get("outbound_hosts", outbound::hosts)
+            .unwrap_or_default()
+            .into(),
+    }
+}
+
+fn session_grant(section: &mut Section<'_>, limits: &GuestLimits) -> SessionGrant {
+    let access = section.get(
+        "session",
+        word(&[
+            ("none", SessionAccessLevel::None),
+            ("read", SessionAccessLevel::Read),
+            ("write", SessionAccessLevel::Write),
+        ]),
+    );
+    let access = access.unwrap_or(SessionAccessLevel::None);
+    let read_keys = section.get("read_keys", some_items(key_pattern));
+    let write_keys = section.get("write_keys", some_items(key_pattern));
+    for (key, least, remedy) in [
+        (
+            "read_keys",
+            SessionAccessLevel::Read,
+            "set session = \"read\" or \"write\", or leave it out",
+        ),
+        (
+            "write_keys",
+            SessionAccessLevel::Write,
+            "set session = \"write\", or leave it out",
+        ),
     ] {
-        let is_enough = session == least || session == SessionAccess::Write;
-        if section.is_given(key) && !is_enough {
-            let remedy = match least {
-                SessionAccess::Write => "set session = \"write\", or leave it out",
-                _ => "set session = \"read\" or \"write\", or leave it out",
-            };
+        if section.is_given(key) && access < least {
             section.fault(key, "grants nothing without access to the session", remedy);
         }
     }
-    settings
+    SessionGrant {
+        access,
+        read_keys: KeyPatterns::new(read_keys.unwrap_or_default()),
+        write_keys: KeyPatterns::new(write_keys.unwrap_or_default()),
+        session_bytes_max: limits.session_bytes_max,
+        keys_max: limits.session_keys_max,
+    }
 }
 
 /// Reads the path of the file that a build creates. The file must exist.

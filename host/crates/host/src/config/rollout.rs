@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::kinds::{Field, ValueError, boolean, count_in, duration, share, text};
-use super::reader::Section;
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{Field, ValueError, boolean, count_in, duration, share, text};
 use cloakroom_base::limits;
 use cloakroom_runtime::{CLIENTS_MAX, Canary, FailureThresholds, Rollback, Rollout};
 

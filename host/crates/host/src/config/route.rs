@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use super::kinds::{ValueError, some_items, text};
-use super::reader::Section;
-use crate::route::{Route, RouteError, RouteTable};
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{ValueError, some_items, text};
+use crate::route::{Route, RouteError, RouteTable, Target};
 
 /// Reads every `[[route]]`. `guests` contains the names of the existing guests.
 pub(crate) fn read(sections: Vec<Section<'_>>, guests: &[String]) -> Vec<Route> {
@@ -32,7 +32,7 @@ pub(crate) fn read(sections: Vec<Section<'_>>, guests: &[String]) -> Vec<Route> 
                 path,
                 methods,
                 host,
-                guest: guest.unwrap_or_default(),
+                target: Target::Guest(guest.unwrap_or_default()),
             });
             whole.push(section);
         }

@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::fault::ConfigFault;
-use super::kinds::{self, boolean};
-use super::reader::Section;
-use super::store::Backend;
+use crate::config_reader::Section;
+use crate::config_reader::fault::ConfigFault;
+use crate::config_reader::kinds::{self, boolean};
+use crate::config_reader::random_secret::{SECRET_BYTES_MIN, random_secret};
+use crate::stores::{ConfiguredStore, StoreLocation};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::telemetry::counted;
 
-/// Minimum length of a secret, in bytes. It is the output length of HMAC-SHA256, for which the secret is the key.
-const SECRET_BYTES_MIN: usize = 32;
 /// Minimum number of different bytes in a secret. 32 bytes of random hexadecimal digits have more, a repeated word has fewer.
 const DIFFERENT_BYTES_MIN: usize = 8;
 
@@ -67,24 +66,24 @@ impl SecretSource {
     pub fn obtain(&self) -> Result<Vec<Vec<u8>>, ConfigFault> {
         match self {
             Self::Given(secrets) => Ok(secrets.clone()),
-            Self::PerProcess => Ok(vec![random()]),
+            Self::PerProcess => Ok(vec![random_secret()]),
             Self::KeptAt(path) => kept_secret(path).map(|secret| vec![secret]),
         }
     }
 }
 
 /// Reads `secrets` and `allow_short_secrets` of `[session]`.
-pub(crate) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> SecretSource {
+pub(crate) fn read(section: &mut Section<'_>, store: Option<&dyn ConfiguredStore>) -> SecretSource {
     if let Some(secrets) = given(section) {
         return SecretSource::Given(secrets);
     }
-    match backend {
-        Some(Backend::Sqlite(path)) => {
+    match store.map(ConfiguredStore::location) {
+        Some(StoreLocation::File(path)) => {
             let mut name = path.as_os_str().to_owned();
             name.push(".secret");
             SecretSource::KeptAt(name.into())
         }
-        Some(Backend::Mysql(_)) if !section.is_given("secrets") => {
+        Some(StoreLocation::Server) if !section.is_given("secrets") => {
             section.fault(
                 "secrets",
                 "missing: all hosts and Express apps over one database must share their secrets",
@@ -92,7 +91,7 @@ pub(crate) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> Secr
             );
             SecretSource::PerProcess
         }
-        _ => SecretSource::PerProcess,
+        Some(StoreLocation::Memory | StoreLocation::Server) | None => SecretSource::PerProcess,
     }
 }
 
@@ -154,13 +153,6 @@ fn different_bytes(secret: &[u8]) -> usize {
         seen[usize::from(*byte)] = true;
     }
     seen.iter().filter(|seen| **seen).count()
-}
-
-/// Returns 32 random bytes as 43 characters of base64url.
-pub(crate) fn random() -> Vec<u8> {
-    let mut bytes = [0; SECRET_BYTES_MIN];
-    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
-    URL_SAFE_NO_PAD.encode(bytes).into_bytes()
 }
 
 fn kept_secret(path: &Path) -> Result<Vec<u8>, ConfigFault> {
@@ -228,7 +220,7 @@ fn write_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(&random())?;
+    file.write_all(&random_secret())?;
     file.write_all(b"\n")?;
     file.sync_all()
 }

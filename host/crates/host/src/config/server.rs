@@ -4,9 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kinds::{Field, ValueError, boolean, count_in, duration, path, size_in, text, word};
-use super::reader::Section;
-use super::store::{Backend, DEFAULT_SQLITE_PATH};
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{
+    Field, ValueError, boolean, count_in, duration, path, size_in, text, word,
+};
+use crate::stores::{ConfiguredStore, DEFAULT_SQLITE_PATH, StoreLocation};
 use cloakroom_base::quota::QuotaTotals;
 use cloakroom_base::{limits, telemetry};
 use cloakroom_server as server;
@@ -62,11 +64,14 @@ impl Default for ServerSettings {
 }
 
 /// Reads `[server]`.
-pub(crate) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> ServerSettings {
+pub(crate) fn read(
+    mut section: Section<'_>,
+    store: Option<&dyn ConfiguredStore>,
+) -> ServerSettings {
     let mut settings = ServerSettings {
         code_cache: section
             .get("code_cache", code_cache)
-            .unwrap_or_else(|| Some(default_code_cache(backend))),
+            .unwrap_or_else(|| Some(default_code_cache(store))),
         ..ServerSettings::default()
     };
     let listener = &mut settings.listener;
@@ -153,10 +158,10 @@ fn code_cache(field: &Field<'_>) -> Result<Option<PathBuf>, ValueError> {
 
 /// Returns a directory next to the embedded store, because the host can write there. Without an embedded store, it is next to
 /// the default path of one.
-fn default_code_cache(backend: Option<&Backend>) -> PathBuf {
-    let store = match backend {
-        Some(Backend::Sqlite(path)) => path.parent(),
-        Some(Backend::Memory | Backend::Mysql(_)) | None => None,
+fn default_code_cache(store: Option<&dyn ConfiguredStore>) -> PathBuf {
+    let store = match store.map(ConfiguredStore::location) {
+        Some(StoreLocation::File(path)) => path.parent(),
+        Some(StoreLocation::Memory | StoreLocation::Server) | None => None,
     };
     let usual = || Path::new(DEFAULT_SQLITE_PATH).parent();
     let folder = store.filter(|folder| !folder.as_os_str().is_empty());

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::cookie::{self, CookieSettings};
-use super::kinds::{Field, ValueError, boolean, count_in, duration, items, size_in, text, word};
-use super::reader::Section;
+use super::cookie::{self, Compat, CookieSettings};
 use super::secrets::{self, SecretSource};
-use super::store::Backend;
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{
+    Field, ValueError, boolean, count_in, duration, items, size_in, text, word,
+};
+use crate::stores::ConfiguredStore;
 use cloakroom_base::limits;
 use cloakroom_session::cookie::is_valid_name;
 
@@ -57,15 +59,6 @@ pub struct SessionLimits {
     pub snapshots_bytes_max: usize,
 }
 
-/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compat {
-    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
-    Cloakroom,
-    /// The defaults and the behaviour of express-session 1.19.
-    Express1,
-}
-
 /// The effect of `unset` on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unset {
@@ -88,7 +81,10 @@ pub enum Proxy {
 }
 
 /// Reads `[session]`. The store determines where the host stores its own secret.
-pub(crate) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> SessionSettings {
+pub(crate) fn read(
+    mut section: Section<'_>,
+    store: Option<&dyn ConfiguredStore>,
+) -> SessionSettings {
     let compat = section
         .get(
             "compat",
@@ -115,7 +111,7 @@ pub(crate) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Sessi
         || (is_express_1 && proxy == Some(true));
     cookie::warn_of_never_secure(&section, &cookie, is_secure_possible);
     SessionSettings {
-        secrets: secrets::read(&mut section, backend),
+        secrets: secrets::read(&mut section, store),
         resave: section.get("resave", boolean).unwrap_or(is_express_1),
         rolling: section.get("rolling", boolean).unwrap_or(false),
         save_uninitialized: section

@@ -2,14 +2,15 @@
 //! has the other settings (TLS, names, timeouts). `CLOAKROOM_` variables have no effect, because a command may name two stores.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::environment::{EnvReference, Environment};
-use super::fault::{ConfigFault, SettingOrigin};
-use super::reader::ConfigReader;
-use super::source::{self, Table, TomlValue, ValueNode};
-use super::store::{self, Backend};
-use super::store_url::{self, StoreUrl};
-use super::{ConfigMode, read_file};
+use super::read_file;
+use super::store;
+use crate::config_reader::environment::{EnvReference, Environment};
+use crate::config_reader::fault::{ConfigFault, SettingOrigin};
+use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
+use crate::config_reader::{ConfigMode, ConfigReader};
+use crate::stores::{ConfiguredStore, StoreUrl};
 
 /// The command-line options that name one store. Has no `Debug`, because a URL may contain a password, although that is
 /// refused.
@@ -30,7 +31,7 @@ pub struct StoreOptions {
 #[derive(Debug)]
 pub struct NamedStore {
     /// The kind and the address of the store. Never the store in memory.
-    pub backend: Backend,
+    pub(crate) backend: Arc<dyn ConfiguredStore>,
     /// Warnings about settings that are allowed and probably not intended.
     pub warnings: Vec<String>,
 }
@@ -68,24 +69,8 @@ impl StoreOptions {
     fn faults(&self) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
         let at_url = SettingOrigin::Flag(self.flag);
-        match store_url::parse(&self.url) {
-            Err(complaint) => {
-                faults.push(ConfigFault::new("", complaint.problem, complaint.remedy).at(at_url));
-            }
-            Ok(StoreUrl::Memory) => {
-                let problem = "a store in memory ends with its host";
-                let remedy = "write \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
-                faults.push(ConfigFault::new("", problem, remedy).at(at_url));
-            }
-            Ok(StoreUrl::Mysql(url)) if url.password.is_some() => {
-                let problem = "the URL contains a password, and every user of this machine can read command lines";
-                let remedy = format!(
-                    "take the password out of the URL and write {} env:NAME or {} file:PATH",
-                    self.password_flag, self.password_flag
-                );
-                faults.push(ConfigFault::new("", problem, remedy).at(at_url));
-            }
-            Ok(_) => {}
+        if let Err(error) = StoreUrl::check_argument(&self.url, self.password_flag) {
+            faults.push(ConfigFault::new("", error.problem, error.remedy).at(at_url));
         }
         if let Some(password) = &self.password
             && EnvReference::parse(password).is_none()
@@ -121,7 +106,7 @@ impl StoreOptions {
 }
 
 /// Reads the keys as those of a table that no variable overrides.
-fn read_keys(reader: &ConfigReader<'_>, keys: Table) -> Option<Backend> {
+fn read_keys(reader: &ConfigReader<'_>, keys: Table) -> Option<Arc<dyn ConfiguredStore>> {
     let node = |value| ValueNode {
         value,
         origin: SettingOrigin::Nowhere,
@@ -182,7 +167,11 @@ impl Environment for EnvReferences<'_> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
+    use crate::stores::StoreLocation;
+    use crate::stores::mysql::ConfiguredMysql;
 
     fn words(url: &str, password: Option<&str>) -> StoreOptions {
         StoreOptions {
@@ -192,6 +181,10 @@ mod tests {
             password: password.map(str::to_owned),
             config: None,
         }
+    }
+
+    fn mysql(named: &NamedStore) -> &ConfiguredMysql {
+        named.backend.downcast_ref().expect("it is MySQL")
     }
 
     fn said(words: &StoreOptions) -> String {
@@ -206,20 +199,21 @@ mod tests {
         let environment = [("PW", "hunter2"), ("CLOAKROOM_STORE_PASSWORD", "other")];
         let named = words("mysql://app@db1,db2:3307/shop", Some("env:PW")).read(&environment);
         let named = named.ok().unwrap();
-        let Backend::Mysql(settings) = named.backend else {
-            panic!("it is MySQL");
-        };
+        let ConfiguredMysql(settings) = mysql(&named);
         assert_eq!(settings.hosts.len(), 2);
-        assert_eq!(settings.password.as_ref().unwrap().reveal(), "hunter2");
+        assert_eq!(
+            settings.password.as_ref().unwrap().expose_secret(),
+            "hunter2"
+        );
         assert_eq!(named.warnings, [""; 0]);
 
         let named = words("mysql://app@db1/shop", None).read(&environment);
-        let Backend::Mysql(settings) = named.ok().unwrap().backend else {
-            panic!("it is MySQL");
-        };
-        assert_eq!(settings.password, None, "no variable has a say");
+        let named = named.ok().unwrap();
+        let ConfiguredMysql(settings) = mysql(&named);
+        assert!(settings.password.is_none(), "no variable has a say");
         let named = words("sqlite:a.db", None).read(&environment).ok().unwrap();
-        assert_eq!(named.backend, Backend::Sqlite("a.db".into()));
+        let file = StoreLocation::File(Path::new("a.db"));
+        assert_eq!(named.backend.location(), file);
     }
 
     #[test]
@@ -230,7 +224,11 @@ mod tests {
                 None,
                 "--from: a store in memory ends with its host",
             ),
-            ("redis://hunter2@h", None, "--from: its scheme is none of"),
+            (
+                "redis://hunter2@h",
+                None,
+                "--from: its scheme is not memory",
+            ),
             (
                 "mysql://app:hunter2@db/shop",
                 None,
@@ -278,11 +276,13 @@ mod tests {
             ..words("mysql://app@db/shop", None)
         };
         let named = words.read(&[("PW", "hunter2")]).ok().unwrap();
-        let Backend::Mysql(settings) = named.backend else {
-            panic!("it is MySQL");
-        };
-        assert_eq!(settings.schema.table_name, "visits");
-        assert_eq!(settings.hosts, [("db".to_owned(), 3306)]);
-        assert_eq!(settings.password.as_ref().unwrap().reveal(), "hunter2");
+        let ConfiguredMysql(settings) = mysql(&named);
+        assert_eq!(settings.schema.table.as_str(), "visits");
+        assert_eq!(settings.hosts.len(), 1);
+        assert_eq!(settings.hosts[0].to_string(), "db:3306");
+        assert_eq!(
+            settings.password.as_ref().unwrap().expose_secret(),
+            "hunter2"
+        );
     }
 }

@@ -14,7 +14,13 @@ mod rollout;
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
+use crate::stores::StoreLocation;
+use crate::stores::mysql::ConfiguredMysql;
+use cloakroom_session::SessionAccessLevel;
+use cloakroom_store_mysql::MysqlOptions;
 
 /// A guest and a route, which every complete configuration needs.
 const GUEST: &str =
@@ -70,6 +76,15 @@ fn with_guest(keys: &str) -> String {
     format!("{keys}\n{GUEST}")
 }
 
+fn mysql(config: &Config) -> &ConfiguredMysql {
+    let store = config.store.backend.downcast_ref();
+    store.expect("the store is MySQL")
+}
+
+fn hosts(mysql: &MysqlOptions) -> Vec<String> {
+    mysql.hosts.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn a_guest_and_a_route_are_enough() {
     let read = Read::of(GUEST);
@@ -77,11 +92,13 @@ fn a_guest_and_a_route_are_enough() {
     let config = read.config();
     assert_eq!(config.listen, DEFAULT_LISTEN);
     assert_eq!(config.guests[0].component, component);
-    assert_eq!(config.guests[0].session, SessionAccess::None);
-    assert_eq!(config.guests[0].reuse, 1, "isolation is the default");
-    assert!(
-        matches!(&config.store.backend, Backend::Sqlite(path) if path == Path::new(".cloakroom/sessions.sqlite"))
+    assert_eq!(
+        config.guests[0].grants.session.access,
+        SessionAccessLevel::None
     );
+    assert_eq!(config.guests[0].reuse, 1, "isolation is the default");
+    let file = StoreLocation::File(Path::new(".cloakroom/sessions.sqlite"));
+    assert_eq!(config.store.backend.location(), file);
     assert_eq!(
         config.session.secrets,
         SecretSource::KeptAt(".cloakroom/sessions.sqlite.secret".into())
@@ -101,9 +118,13 @@ fn a_component_alone_is_served_on_every_path_with_its_sessions() {
     let config = Config::load(&words, &[]).unwrap();
     assert_eq!(config.guests[0].name, "my-counter");
     assert_eq!(config.guests[0].component, component);
-    assert_eq!(config.guests[0].session, SessionAccess::Write);
+    assert_eq!(
+        config.guests[0].grants.session.access,
+        SessionAccessLevel::Write
+    );
     assert_eq!(config.routes[0].path, "/{*rest}");
-    assert_eq!(config.routes[0].guest, "my-counter");
+    let target = Target::Guest("my-counter".to_owned());
+    assert_eq!(config.routes[0].target, target);
 }
 
 #[test]
@@ -122,7 +143,8 @@ fn flags_outrank_the_environment_and_that_the_file() {
     ];
     let from_environment = Read::with(&text, CliOptions::default(), &variables).config();
     assert_eq!(from_environment.listen.port(), 2);
-    assert!(matches!(from_environment.store.backend, Backend::Memory));
+    let place = from_environment.store.backend.location();
+    assert_eq!(place, StoreLocation::Memory);
     assert_eq!(
         from_environment.log.filter, "warn",
         "an empty variable is none"
@@ -135,9 +157,8 @@ fn flags_outrank_the_environment_and_that_the_file() {
     };
     let from_flags = Read::with(&text, words, &variables).config();
     assert_eq!(from_flags.listen.to_string(), "127.0.0.1:3");
-    assert!(
-        matches!(&from_flags.store.backend, Backend::Sqlite(path) if path == Path::new("flag.db"))
-    );
+    let file = StoreLocation::File(Path::new("flag.db"));
+    assert_eq!(from_flags.store.backend.location(), file);
 }
 
 #[test]
@@ -198,14 +219,10 @@ fn a_mysql_url_takes_its_password_from_beside_it() {
     );
     let config = Read::of(&text).config();
     assert!(!format!("{config:?}").contains("hunter2"));
-    let Backend::Mysql(mysql) = config.store.backend else {
-        panic!("the store is MySQL");
-    };
-    assert_eq!(
-        mysql.hosts,
-        [("db1".to_owned(), 3306), ("db2".to_owned(), 3307)]
-    );
-    assert_eq!(mysql.password.unwrap().reveal(), "hunter2");
+    let ConfiguredMysql(mysql) = mysql(&config);
+    assert_eq!(hosts(mysql), ["db1:3306", "db2:3307"]);
+    let password = mysql.password.as_ref().unwrap();
+    assert_eq!(password.expose_secret(), "hunter2");
 }
 
 #[test]
@@ -215,10 +232,9 @@ fn a_mysql_server_is_named_in_parts_as_express_does() {
     let text = with_guest(&format!(
         "[session]\nsecrets = [\"env:SECRET\"]\n[store]\n{parts}"
     ));
-    let Backend::Mysql(mysql) = Read::of(&text).config().store.backend else {
-        panic!("the store is MySQL");
-    };
-    assert_eq!(mysql.hosts, [("db1".to_owned(), 3307)]);
+    let config = Read::of(&text).config();
+    let ConfiguredMysql(mysql) = mysql(&config);
+    assert_eq!(hosts(mysql), ["db1:3307"]);
     assert_eq!(
         (mysql.user.as_str(), mysql.database.as_str()),
         ("app", "shop")
@@ -234,7 +250,7 @@ fn a_store_of_the_command_line_overrules_an_address_in_parts() {
         ..CliOptions::default()
     };
     let config = Read::with(&text, words, &VARIABLES).config();
-    assert!(matches!(config.store.backend, Backend::Memory));
+    assert_eq!(config.store.backend.location(), StoreLocation::Memory);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
@@ -307,12 +323,14 @@ fn a_guest_is_told_what_it_may() {
     let config = Read::of(text).config();
     assert!(!format!("{config:?}").contains(SECRET));
     let guest = &config.guests[0];
-    assert_eq!(guest.session, SessionAccess::Write);
-    assert_eq!(guest.write_keys, ["cart.*"]);
+    let grant = &guest.grants.session;
+    assert_eq!(grant.access, SessionAccessLevel::Write);
+    assert_eq!(grant.write_keys.texts().collect::<Vec<_>>(), ["cart.*"]);
     let variables = [("PLAIN", "x"), ("TOKEN", SECRET)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(guest.environment, variables);
     let hosts: Vec<_> = guest
+        .grants
         .outbound_hosts
         .iter()
         .map(ToString::to_string)
@@ -330,7 +348,7 @@ fn what_is_allowed_and_odd_is_warned_of() {
     let cases = [
         (
             "[session.cookie]\nsecure = true",
-            "session.cookie.secure: no link is known to be secure",
+            "session.cookie.secure: no connection is known to be secure",
         ),
         (
             "[session.cookie]\nmax_age = \"9601h\"",

@@ -1,263 +1,20 @@
-//! Responses on their way to the client.
+//! The heads of responses.
 //!
 //! Header fields that a guest must not set are removed from the guest's head, the session cookie is appended after the guest's
 //! cookies, and `Content-Length` is made to match the body.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
-use http_body::{Body as _, Frame, SizeHint};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::bodies::ResponseBody;
 use super::error::Problem;
 use super::headers::remove_hop_by_hop;
-use super::trailers;
-use cloakroom_base::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
-use cloakroom_base::quota::{BodyCharge, ConnectionOutbox, QuotaFull, QuotaPeer, UntakenBody};
-use cloakroom_runtime::{FaultParty, GuestBody, GuestFailure};
+use cloakroom_runtime::GuestBody;
 use cloakroom_session::CookieChange;
 use cloakroom_session::cookie;
-
-/// The body of a response.
-#[derive(Debug)]
-pub struct ResponseBody {
-    source: ResponseSource,
-    request_id: Arc<str>,
-    /// The charge for the bytes of the body that the client has not taken.
-    charge: Option<BodyCharge>,
-    /// The rest of a piece that was too large to send at once, or a piece that the quota had no room for.
-    rest: Bytes,
-    wait: DrainWait,
-    /// Counts the request as being processed until the body is dropped.
-    token: Option<TaskTrackerToken>,
-}
-
-/// The reason why a body waits until the client has taken all bytes that the body has handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DrainWait {
-    Nothing,
-    /// The quota had no room for the next piece in addition to those handed over.
-    Room,
-    /// All pieces are handed over, and the stream must not end before they have left.
-    End,
-}
-
-#[derive(Debug)]
-enum ResponseSource {
-    Empty,
-    Text(Bytes),
-    Guest(GuestBody),
-}
-
-impl ResponseBody {
-    /// Returns the length in bytes, if it is known.
-    pub(crate) fn len(&self) -> Option<u64> {
-        self.size_hint().exact()
-    }
-
-    fn new(source: ResponseSource, request_id: Arc<str>) -> Self {
-        Self {
-            source,
-            request_id,
-            charge: None,
-            rest: Bytes::new(),
-            wait: DrainWait::Nothing,
-            token: None,
-        }
-    }
-
-    /// Charges the client for the bytes that the body holds. The head is charged to its connection. `outbox` is only given for
-    /// HTTP/2.
-    ///
-    /// # Errors
-    /// [`QuotaFull`]
-    pub(crate) fn charge_to(
-        &mut self,
-        client: &QuotaPeer,
-        outbox: Option<&Arc<ConnectionOutbox>>,
-    ) -> Result<(), QuotaFull> {
-        let is_finished = self.is_finished();
-        let in_memory = match &self.source {
-            ResponseSource::Empty => 0,
-            ResponseSource::Text(text) => text.len() as u64,
-            ResponseSource::Guest(body) => body.held_bytes(),
-        };
-        let is_small = outbox.is_none() && in_memory <= HTTP1_UNCOUNTED_BYTES_MAX;
-        if self.is_at_end() || is_finished && is_small {
-            return Ok(());
-        }
-        self.charge = Some(BodyCharge::new(client, in_memory, outbox)?);
-        Ok(())
-    }
-
-    /// Whether the body is charged for.
-    pub(crate) fn is_charged(&self) -> bool {
-        self.charge.is_some()
-    }
-
-    /// Keeps the request counted as being processed until the body is dropped. The guest behind the body keeps the request's
-    /// reservation itself.
-    pub(crate) fn under_way(mut self, token: TaskTrackerToken) -> Self {
-        self.token = Some(token);
-        self
-    }
-
-    /// Returns the body without its bytes.
-    pub(crate) fn emptied(self) -> Self {
-        Self {
-            source: ResponseSource::Empty,
-            ..self
-        }
-    }
-
-    fn is_finished(&self) -> bool {
-        !matches!(&self.source, ResponseSource::Guest(body) if !body.is_complete())
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.rest.is_empty()
-            && match &self.source {
-                ResponseSource::Empty => true,
-                ResponseSource::Text(text) => text.is_empty(),
-                ResponseSource::Guest(body) => body.is_end_stream(),
-            }
-    }
-
-    fn poll_source(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            return Poll::Ready(Some(Ok(Frame::data(rest))));
-        }
-        Poll::Ready(match &mut self.source {
-            ResponseSource::Empty => None,
-            ResponseSource::Text(text) => {
-                let text = std::mem::take(text);
-                self.source = ResponseSource::Empty;
-                (!text.is_empty()).then(|| Ok(Frame::data(text)))
-            }
-            ResponseSource::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
-        })
-    }
-
-    /// Prepares a frame for the client and moves its part of the charge to it. Returns `None` if the quota has no room for it.
-    fn hand_over(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
-        let Some(charge) = self.charge.clone() else {
-            return Some(frame);
-        };
-        let mut data = match frame.into_data() {
-            Ok(data) => data,
-            Err(frame) => return Some(frame),
-        };
-        self.rest = data.clone();
-        if charge.is_multiplexed() {
-            data.truncate(HTTP2_PIECE_BYTES_MAX);
-        }
-        let paid = match &self.source {
-            ResponseSource::Guest(body) => body.paid_ahead(),
-            ResponseSource::Empty | ResponseSource::Text(_) => None,
-        };
-        let bytes = data.len();
-        let handed = charge.hand_over(data, paid.as_ref()).ok()?;
-        self.rest.advance(bytes);
-        if self.is_at_end() && !charge.may_let_go() {
-            self.wait = DrainWait::End;
-        }
-        Some(Frame::data(handed))
-    }
-
-    /// Called when the quota had no room for a piece: waits until the pieces that were handed over have left. If none are left to
-    /// wait for, the response is cut.
-    fn wait_for_room(&mut self, cx: &mut Context<'_>) {
-        if let Some(charge) = &self.charge {
-            match charge.poll_left(cx) {
-                Poll::Pending => self.wait = DrainWait::Room,
-                // The task that sends the body is notified and cuts the response.
-                Poll::Ready(()) => charge.revoke(),
-            }
-        }
-    }
-}
-
-impl http_body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = GuestFailure;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
-        let this = self.get_mut();
-        if this.wait != DrainWait::Nothing {
-            if let Some(charge) = &this.charge {
-                ready!(charge.poll_left(cx));
-            }
-            if std::mem::replace(&mut this.wait, DrainWait::Nothing) == DrainWait::End {
-                return Poll::Ready(None);
-            }
-        }
-        let mut frame = ready!(this.poll_source(cx));
-        if let Some(Ok(frame)) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            drop_unfit_trailers(trailers, &this.request_id);
-        }
-        // Without this check, clients that abort their own responses could fill the log.
-        if let Some(Err(failure)) = &frame
-            && failure.fault() != FaultParty::Client
-        {
-            tracing::warn!(
-                request_id = %this.request_id, error = failure.kind(), detail = %failure,
-                "an answer was cut after its release",
-            );
-        }
-        match frame {
-            Some(Ok(frame)) => match this.hand_over(frame) {
-                Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => {
-                    this.wait_for_room(cx);
-                    Poll::Pending
-                }
-            },
-            end => Poll::Ready(end),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_at_end() && self.wait != DrainWait::End
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.len() as u64;
-        let hint = match &self.source {
-            ResponseSource::Empty => SizeHint::with_exact(0),
-            ResponseSource::Text(text) => SizeHint::with_exact(text.len() as u64),
-            ResponseSource::Guest(body) => body.size_hint(),
-        };
-        let mut with_rest = SizeHint::new();
-        if let Some(upper) = hint.upper() {
-            with_rest.set_upper(upper + rest);
-        }
-        with_rest.set_lower(hint.lower() + rest);
-        with_rest
-    }
-}
-
-impl UntakenBody for ResponseBody {
-    fn charge(&self) -> Option<&BodyCharge> {
-        self.charge.as_ref()
-    }
-
-    fn waits_to_leave(&self) -> bool {
-        self.wait != DrainWait::Nothing
-    }
-}
 
 /// Builds the response from a guest's response.
 pub(crate) fn of_guest(
@@ -271,10 +28,10 @@ pub(crate) fn of_guest(
     drop_our_cookie(&mut head.headers, our_cookie.name, &request_id);
     our_cookie.append_to(&mut head.headers);
 
-    let mut body = ResponseBody::new(ResponseSource::Guest(body), request_id);
+    let mut body = ResponseBody::of_guest(body, request_id);
     let true_length = body.len();
     if has_no_body(method, head.status) {
-        body.source = ResponseSource::Empty;
+        body = body.emptied();
     }
     settle_length(&mut head, method, true_length);
     Response::from_parts(head, body)
@@ -305,12 +62,11 @@ pub(crate) fn of_stand_in(
     let (mut head, text) = response.into_parts();
     head.headers
         .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    let source = if *method == Method::HEAD {
-        ResponseSource::Empty
-    } else {
-        ResponseSource::Text(Bytes::from(text))
+    let body = ResponseBody::of_text(Bytes::from(text), request_id);
+    let body = match *method {
+        Method::HEAD => body.emptied(),
+        _ => body,
     };
-    let body = ResponseBody::new(source, request_id);
     Response::from_parts(head, body)
 }
 
@@ -387,18 +143,6 @@ fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     headers.remove(SET_COOKIE);
     for other in others {
         headers.append(SET_COOKIE, other);
-    }
-}
-
-/// Removes trailer fields that are only allowed in the head, above all a cookie with the session cookie's name.
-fn drop_unfit_trailers(trailers: &mut HeaderMap, request_id: &str) {
-    let fields = trailers::screen(trailers);
-    if fields > 0 {
-        tracing::warn!(
-            request_id,
-            fields,
-            "the guest's trailers held fields that belong in a head, or too many; these were dropped"
-        );
     }
 }
 

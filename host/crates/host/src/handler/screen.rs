@@ -1,6 +1,7 @@
 //! Request validation. A request that passes has exactly one host, one path in one spelling and at most one body length. It has
-//! no header fields about the connection and no session cookie.
+//! no header fields about the connection.
 //!
+//! The session cookie stays in the headers: the request's target is not known yet, and not every target has to be kept from it.
 //! hyper has already refused input that is not valid HTTP, and it closes connections whose framing is ambiguous. This module
 //! refuses valid HTTP that two servers could still read differently.
 
@@ -17,8 +18,6 @@ use self::host::is_host_and_port;
 use super::headers::{self, ProxyTrust};
 use crate::route::path;
 use cloakroom_base::limits::REQUEST_METHOD_BYTES_MAX;
-use cloakroom_session::cookie;
-use cloakroom_session::cookie::PresentedCookies;
 
 /// The limits and settings of the request validation.
 #[derive(Clone, Debug)]
@@ -48,8 +47,8 @@ pub(crate) struct ScreenedRequest {
     pub(crate) head_size: HeadSize,
     /// The value of `Content-Length`.
     pub(crate) content_length: Option<u64>,
-    /// The values of the session cookie.
-    pub(crate) presented: PresentedCookies,
+    /// The path in normal form.
+    pub(crate) path: String,
 }
 
 /// The reason why a request was refused.
@@ -67,7 +66,7 @@ pub(crate) enum ScreenReject {
     CodingNotImplemented,
 }
 
-/// Validates a request's head and rewrites it into the form that guests see: `uri` is the normalized path and the query, and
+/// Validates a request's head and rewrites it into the form that targets see: `uri` is the normalized path and the query, and
 /// `Host` contains the authority.
 pub(crate) fn screen(
     head: &mut Parts,
@@ -104,14 +103,13 @@ pub(crate) fn screen(
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers)?;
     }
-    let presented = cookie::take_from(&mut head.headers, &options.cookie_name);
     Ok(ScreenedRequest {
         host,
         scheme: forwarded.scheme,
         client: forwarded.client,
         head_size,
         content_length,
-        presented,
+        path: head.uri.path().to_owned(),
     })
 }
 

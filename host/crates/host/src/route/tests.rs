@@ -7,7 +7,7 @@ fn route(path: &str, guest: &str) -> Route {
         path: path.to_owned(),
         methods: Vec::new(),
         host: None,
-        guest: guest.to_owned(),
+        target: Target::Guest(guest.to_owned()),
     }
 }
 
@@ -32,7 +32,8 @@ fn answer(table: &RouteTable, host: &str, method: Method, path: &str) -> String 
                 .iter()
                 .map(|(k, v)| format!(" {k}={v}"))
                 .collect();
-            format!("{}{}", route.guest, parameters.concat())
+            let Target::Guest(guest) = &route.target;
+            format!("{guest}{}", parameters.concat())
         }
         RouteMatch::NotFound => "404".to_owned(),
         RouteMatch::MethodNotAllowed { allow } => format!("405 {}", allow.to_str().unwrap()),

@@ -1,15 +1,10 @@
 //! The budget of one component: the most that it may take from an engine's pool. The pool's totals follow from it.
 //!
 //! Each total is the number of instances that may exist at once times the budget of one instance. So no component can take a slot from
-//! another one. A component that needs more than its budget is refused before it is compiled.
-
-mod need;
+//! another one. `load` refuses a component that needs more than its budget before it is compiled.
 
 use super::GuestWorld;
-use crate::load::loader::LoadError;
 use crate::settings::RuntimeOptions;
-
-pub(crate) use need::{ComponentNeed, need};
 
 /// Instances that are created before a request asks for them. There are none today, but the totals count them.
 const MADE_AHEAD_MAX: usize = 0;
@@ -55,58 +50,6 @@ impl ComponentBudget {
             GuestWorld::Wasi02 => 1,
             GuestWorld::Wasi03 => 2 * self.tasking + 2,
         }
-    }
-
-    /// Refuses a component that needs more than this budget. Its memory is checked separately, by [`check_memory`], against the guest's
-    /// limit.
-    ///
-    /// # Errors
-    /// [`LoadError::BeyondBudget`].
-    pub(crate) fn check(&self, world: GuestWorld, need: ComponentNeed) -> Result<(), LoadError> {
-        let share = "let its modules share what they have, or put less into one component";
-        let compose = "compose fewer components into one";
-        // In WASI 0.2 all inner components share one stack.
-        let tasking = match world {
-            GuestWorld::Wasi02 => 0,
-            GuestWorld::Wasi03 => need.tasking,
-        };
-        let counts = [
-            (need.memories, self.memories, "linear memories", share),
-            (need.tables, self.tables, "tables", share),
-            (
-                need.core_instances,
-                self.core_instances,
-                "instances of core modules",
-                compose,
-            ),
-            (
-                tasking,
-                self.tasking,
-                "inner components with functions",
-                compose,
-            ),
-        ];
-        match counts.into_iter().find(|(count, most, ..)| count > most) {
-            Some((count, most, what, remedy)) => Err(LoadError::BeyondBudget {
-                count,
-                most,
-                what,
-                remedy,
-            }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Refuses a component whose memories start larger than the guest's memory limit.
-///
-/// # Errors
-/// [`LoadError::MemoryTooSmall`].
-pub(crate) fn check_memory(need: ComponentNeed, bytes_max: usize) -> Result<(), LoadError> {
-    let needed = need.memory_bytes;
-    match needed > bytes_max as u64 {
-        true => Err(LoadError::MemoryTooSmall { needed, bytes_max }),
-        false => Ok(()),
     }
 }
 
@@ -210,55 +153,6 @@ mod tests {
                     );
                 }
             }
-        }
-    }
-
-    #[test]
-    fn a_need_is_refused_one_above_the_budget_and_named() {
-        let at = ComponentNeed {
-            core_instances: BUDGET.core_instances,
-            memories: BUDGET.memories,
-            tables: BUDGET.tables,
-            tasking: BUDGET.tasking,
-            memory_bytes: 0,
-        };
-        assert!(BUDGET.check(GuestWorld::Wasi03, at).is_ok());
-        let above: [(ComponentNeed, &str); 4] = [
-            (
-                ComponentNeed {
-                    core_instances: at.core_instances + 1,
-                    ..at
-                },
-                "65 instances of core modules",
-            ),
-            (
-                ComponentNeed {
-                    memories: at.memories + 1,
-                    ..at
-                },
-                "5 linear memories",
-            ),
-            (
-                ComponentNeed {
-                    tables: at.tables + 1,
-                    ..at
-                },
-                "9 tables",
-            ),
-            (
-                ComponentNeed {
-                    tasking: at.tasking + 1,
-                    ..at
-                },
-                "4 inner components with functions",
-            ),
-        ];
-        for (need, named) in above {
-            let text = BUDGET
-                .check(GuestWorld::Wasi03, need)
-                .unwrap_err()
-                .to_string();
-            assert!(text.contains(named), "{text}");
         }
     }
 }

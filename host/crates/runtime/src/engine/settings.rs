@@ -1,5 +1,5 @@
-//! Decides which compiled code an engine accepts. A `EngineSettings` holds the settings that affect the code, in a form that can be passed to
-//! another process. A `EngineFingerprint` shows whether two engines agree.
+//! Decides which compiled code an engine accepts. An `EngineSettings` holds the settings that affect the code, in a form that can be
+//! passed to another process. An `EngineFingerprint` shows whether two engines agree.
 
 use std::fmt;
 use std::hash::{Hash as _, Hasher};
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use wasmtime::Engine;
 
 use super::GuestWorld;
-use crate::load::digest::hex;
+use crate::hex::hex;
 
 /// The settings of an engine that affect the code it compiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,31 +1,82 @@
-//! Implements `cloakroom:http/cookies` for guests. Each call goes to the host's [`CookieJar`](cloakroom_session::cookie::CookieJar), with the cookies of the
-//! request that the store runs.
+//! The interface `cloakroom:http/cookies`. Each call goes to the host's [`CookieJar`], with the cookies of the request that the instance
+//! serves.
 
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::header::COOKIE;
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::cookies::{
-    Attributes, Cookie, Error, Host, Priority, SameSite, Value, add_to_linker,
-};
+use super::RunParts;
+use super::bindings::cookies::{Attributes, Cookie, Error, Host, Value, add_to_linker};
 use super::denials::GrantDenial;
-use crate::engine::context::GuestContext;
-use crate::run::request_state::RequestState;
+use crate::run::accounting::RequestAccounting;
 use cloakroom_session::cookie;
-use cloakroom_session::cookie::CookieWriteError;
+use cloakroom_session::cookie::{CookieJar, CookieWriteError};
 use cloakroom_session::record;
 
 /// The name of the interface in a component's imports, without its version.
-pub(crate) const INTERFACE: &str = "cloakroom:http/cookies";
+pub(crate) const NAME: &str = "cloakroom:http/cookies";
+
+/// The names of its grants in metrics and logs.
+pub(crate) const GRANTS: [&str; 1] = ["cookies"];
+
+/// The state of one request.
+pub(crate) struct CookieState {
+    /// `None` for a guest that does not import the interface.
+    cookies: Option<RequestCookies>,
+    account: RequestAccounting,
+}
+
+/// The unparsed cookies of a request, and the jar that reads and writes them.
+struct RequestCookies {
+    jar: Arc<CookieJar>,
+    headers: Vec<HeaderValue>,
+}
+
+/// A cookie that the guest may not write.
+enum CookieDenial {
+    /// The session cookie.
+    SessionCookie,
+    /// A signed text that could be a session id.
+    LikeASession,
+}
 
 /// Adds the interface to the linker.
 ///
 /// # Errors
 /// Fails if the interface was added before.
-pub(crate) fn link(linker: &mut Linker<GuestContext>) -> Result<()> {
-    add_to_linker::<GuestContext, HasSelf<RequestState>>(linker, |context| &mut context.caller)
+pub(crate) fn link<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    state: fn(&mut T) -> &mut CookieState,
+) -> Result<()> {
+    add_to_linker::<T, HasSelf<CookieState>>(linker, state)
 }
 
-impl Host for RequestState {
+impl CookieState {
+    pub(crate) fn of(run: &RunParts<'_>) -> Self {
+        let services = run.services.filter(|_| run.guest.imports(NAME));
+        let headers = || run.head.headers.get_all(COOKIE).iter().cloned().collect();
+        Self {
+            cookies: services.map(|services| RequestCookies {
+                jar: Arc::clone(&services.jar),
+                headers: headers(),
+            }),
+            account: run.account.clone(),
+        }
+    }
+
+    /// Returns the state of an instance that runs no request. It reads no cookies, and writing one is denied.
+    pub(crate) fn none(account: RequestAccounting) -> Self {
+        Self {
+            cookies: None,
+            account,
+        }
+    }
+}
+
+impl Host for CookieState {
     async fn all(&mut self) -> Result<Vec<Cookie>> {
         let Some(cookies) = &self.cookies else {
             return Ok(Vec::new());
@@ -52,15 +103,41 @@ impl Host for RequestState {
         let written = cookies.jar.write(&name, &value, signed, &asked(attributes));
         Ok(written.map_err(|error| {
             let denial = match error {
-                CookieWriteError::SessionCookie => GrantDenial::SessionCookie,
+                CookieWriteError::SessionCookie => CookieDenial::SessionCookie,
                 CookieWriteError::LikeASession | CookieWriteError::MightEqualAnId => {
-                    GrantDenial::LikeASession
+                    CookieDenial::LikeASession
                 }
                 _ => return Error::Invalid(error.to_string()),
             };
             self.account.denied(&denial);
             Error::Denied(error.to_string())
         }))
+    }
+}
+
+impl GrantDenial for CookieDenial {
+    fn grant(&self) -> &'static str {
+        match self {
+            Self::SessionCookie | Self::LikeASession => "cookies",
+        }
+    }
+
+    fn call(&self) -> String {
+        let call = match self {
+            Self::SessionCookie => "writing the session's cookie itself",
+            Self::LikeASession => {
+                "signing a text that could be a session's id with the session's secrets"
+            }
+        };
+        call.to_owned()
+    }
+
+    fn remedy(&self, _guest: &str) -> String {
+        let remedy = match self {
+            Self::SessionCookie => "nothing (the host writes it)",
+            Self::LikeASession => "cookies.secrets of their own",
+        };
+        remedy.to_owned()
     }
 }
 
@@ -83,16 +160,20 @@ fn asked(attributes: Attributes) -> record::CookieAttributes {
         domain: attributes.domain,
         http_only: attributes.http_only,
         secure: attributes.secure,
-        same_site: attributes.same_site.map(|same_site| match same_site {
-            SameSite::Strict => record::SameSite::Strict,
-            SameSite::Lax => record::SameSite::Lax,
-            SameSite::None => record::SameSite::None,
-        }),
+        same_site: attributes.same_site.map(Into::into),
         partitioned: attributes.partitioned,
-        priority: attributes.priority.map(|priority| match priority {
-            Priority::Low => record::Priority::Low,
-            Priority::Medium => record::Priority::Medium,
-            Priority::High => record::Priority::High,
-        }),
+        priority: attributes.priority.map(Into::into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::denials::assert_denial;
+    use super::*;
+
+    #[test]
+    fn every_denial_names_its_grant_and_what_would_allow_it() {
+        assert_denial(&CookieDenial::SessionCookie, "cookies", "nothing");
+        assert_denial(&CookieDenial::LikeASession, "cookies", "cookies.secrets");
     }
 }

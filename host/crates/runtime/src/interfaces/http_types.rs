@@ -13,7 +13,6 @@
 //! A function that shares bytes between two resources charges both, because the guest may drop either first. The head of a
 //! response from another server counts from its arrival, whether or not the guest asks for it (`outbound/exchange`).
 
-use http::HeaderMap;
 use wasmtime::component::{Access, FutureReader, Linker, LinkerInstance, Resource, StreamReader};
 use wasmtime::{AsContextMut as _, Result, StoreContextMut};
 use wasmtime_wasi_http::p2::bindings::http::types as types02;
@@ -25,15 +24,15 @@ use wasmtime_wasi_http::p3::bindings::http::types as types03;
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 
+use super::fields::size;
 use super::outbound::BODY_CHUNK_BYTES_MAX;
-use crate::engine::context::GuestContext;
+use crate::engine::GuestWorld;
+use crate::interfaces::context::GuestContext;
 
 /// The interface's name in wasmtime's bindings, for each world.
 const TYPES_02: &str = "wasi:http/types@0.2.12";
 const TYPES_03: &str = "wasi:http/types@0.3.0";
 
-/// Bytes that a header field takes in addition to its text: its entry in a map that may be half empty, and its allocations.
-const FIELD_OVERHEAD_BYTES: usize = 256;
 /// Bytes that the body of a request or response takes: two waiting pieces, and their queue.
 const BODY_BYTES: usize = 2 * BODY_CHUNK_BYTES_MAX + (4 << 10);
 
@@ -153,11 +152,24 @@ mod named02 {
     pub(crate) use super::types02::{HostFields, HostOutgoingRequest as HostRequest, Method};
 }
 
+/// Adds `wasi:http` to the linker of a world: the types, and the interface that sends requests.
+///
+/// # Errors
+/// Fails if the interfaces were added before.
+pub(crate) fn link(linker: &mut Linker<GuestContext>, world: GuestWorld) -> Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    if world == GuestWorld::Wasi03 {
+        wasmtime_wasi_http::p3::add_to_linker(linker)?;
+        link_03(linker)?;
+    }
+    link_02(linker)
+}
+
 /// Shadows the functions of WASI 0.2.
 ///
 /// # Errors
 /// Fails if the interface was not added to the linker before, or has other functions.
-pub(crate) fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
+fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
     in_front(linker, TYPES_02, |it| {
         fields!(it, named02);
         setters!(it, named02, "outgoing-request", HostOutgoingRequest);
@@ -259,7 +271,7 @@ pub(crate) fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
 ///
 /// # Errors
 /// Fails if the interface was not added to the linker before, or has other functions.
-pub(crate) fn link_03(linker: &mut Linker<GuestContext>) -> Result<()> {
+fn link_03(linker: &mut Linker<GuestContext>) -> Result<()> {
     type Code = types03::ErrorCode;
     type Contents = Option<StreamReader<u8>>;
     type Options = Option<Resource<types03::RequestOptions>>;
@@ -331,17 +343,4 @@ fn in_front(
         .and_then(|mut it| define(&mut it));
     linker.allow_shadowing(false);
     defined
-}
-
-/// Returns the bytes that a set of header fields takes.
-pub(crate) fn fields_size(fields: &HeaderMap) -> usize {
-    let sizes = fields
-        .iter()
-        .map(|(name, value)| size(name.as_str(), value.as_bytes()));
-    sizes.sum()
-}
-
-/// Returns the bytes that a header field takes.
-fn size(name: &str, value: &[u8]) -> usize {
-    name.len() + value.len() + FIELD_OVERHEAD_BYTES
 }

@@ -23,12 +23,19 @@ pub(crate) use pool::{GuestPool, GuestPools, OutboundPool};
 pub use resolve::private_today;
 
 use super::denials::GrantDenial;
+use super::{GrantSummary, GrantValue, GuestGrants};
 use crate::engine::memory_tally::MemoryTally;
 use crate::run::accounting::RequestAccounting;
 use cloakroom_base::limits::OUTBOUND_WAIT_MAX;
 use connect::OutboundConnectError;
 use exchange::{ExchangeError, ExchangeTimeouts, exchange};
 use grant::{Destination, DestinationRefusal};
+
+/// The names in a component's imports of the interfaces that send requests, in WASI 0.2 and 0.3.
+pub(crate) const NAMES: [&str; 2] = ["wasi:http/outgoing-handler", "wasi:http/client"];
+
+/// The names of their grants in metrics and logs.
+pub(crate) const GRANTS: [&str; 1] = ["outbound"];
 
 /// Largest piece that a guest may write to a body at once, in bytes. At most two pieces are buffered. So this also
 /// limits how far a guest can run ahead of the release of its response (at 64 KiB) before it must yield to the host.
@@ -46,6 +53,31 @@ pub(crate) struct OutboundClient {
     pub(crate) calls_max: u32,
     /// Longest wait for a connection, for the first byte, and between two bytes. The guest can only ask for less.
     pub(crate) patience: Duration,
+}
+
+/// A request that the guest may not send. A host is given with its port.
+enum OutboundDenial<'a> {
+    /// The host is not granted. `None` if the request names no host.
+    Host(Option<&'a str>),
+    /// The host is granted, but there is a user name in the URL.
+    User(&'a str),
+    /// The host is granted by its name, but has an address that is not public.
+    Address { host: &'a str, kind: NonPublicKind },
+}
+
+/// Summarizes the hosts that a guest may send requests to.
+pub(crate) fn granted(grants: &GuestGrants) -> GrantSummary {
+    let hosts: Vec<_> = grants
+        .outbound_hosts
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let missing = "there are no outbound_hosts: every call out is denied";
+    GrantSummary {
+        missing: hosts.is_empty().then_some(missing),
+        lines: Some(("outbound", hosts.clone())),
+        keys: vec![("outbound_hosts", GrantValue::List(hosts))],
+    }
 }
 
 type Io = Box<dyn Future<Output = Result<()>> + Send>;
@@ -88,8 +120,8 @@ impl OutboundClient {
     fn admit(&self, uri: &http::Uri) -> Result<Destination> {
         let destination = grant::destination(&self.hosts, uri).map_err(|refusal| {
             self.account.denied(&match refusal {
-                DestinationRefusal::NotGranted(host) => GrantDenial::Outbound(host),
-                DestinationRefusal::UserInfo(host) => GrantDenial::OutboundUser(host),
+                DestinationRefusal::NotGranted(host) => OutboundDenial::Host(host),
+                DestinationRefusal::UserInfo(host) => OutboundDenial::User(host),
             });
             Error::HttpRequestDenied
         })?;
@@ -129,8 +161,38 @@ fn failure(account: &RequestAccounting, destination: &Destination, error: Exchan
         }
         ExchangeError::Connect(OutboundConnectError::NotPublic(kind)) => {
             let host = destination.to_string();
-            account.denied(&GrantDenial::OutboundAddress { host: &host, kind });
+            account.denied(&OutboundDenial::Address { host: &host, kind });
             Error::DestinationIpProhibited
+        }
+    }
+}
+
+impl GrantDenial for OutboundDenial<'_> {
+    fn grant(&self) -> &'static str {
+        match self {
+            Self::Host(_) | Self::User(_) | Self::Address { .. } => "outbound",
+        }
+    }
+
+    fn call(&self) -> String {
+        match self {
+            Self::Host(Some(host)) => format!("a request to {host}"),
+            Self::Host(None) => "a request to no host".to_owned(),
+            Self::User(host) => format!("a request to {host} with a user name in its URL"),
+            Self::Address { host, kind } => {
+                format!("a request to {host}, which has a {kind} address")
+            }
+        }
+    }
+
+    fn remedy(&self, guest: &str) -> String {
+        let own = |key: &str| format!("guest.{guest}.{key}");
+        match self {
+            Self::Host(_) => own("outbound_hosts with this host"),
+            Self::User(_) => "a URL without a user name".to_owned(),
+            Self::Address { host, .. } => own(&format!(
+                "outbound_hosts with {{ host = \"{host}\", private = true }}"
+            )),
         }
     }
 }

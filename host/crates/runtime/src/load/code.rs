@@ -168,8 +168,8 @@ enum TrustedCode<'a> {
 )]
 fn load(engine: &Engine, code: TrustedCode<'_>) -> wasmtime::Result<Component> {
     // SAFETY: the code must be the output of `precompile_component` of this very library, and a mapped file must not change.
-    // - A copy comes from `CompilerPool` or from a checked file. `CompilerPool` returns the output of our own binary, from a file that only that
-    //   process and this one hold.
+    // - A copy comes from `CompilerPool` or from a checked file. `CompilerPool` returns the output of our own binary, from a file that
+    //   only that process and this one hold.
     // - A file was written by us, or carries in its name a hash of all its bytes under a key that only this user can read. It was checked
     //   through the descriptor that is mapped. It belongs to the user, is read-only, and is never written to again (a replacement is a new
     //   file).

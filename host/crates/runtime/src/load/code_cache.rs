@@ -18,8 +18,9 @@ use std::io::{self, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::digest::{ComponentDigest, hex};
+use super::digest::ComponentDigest;
 use crate::engine::EngineFingerprint;
+use crate::hex::hex;
 use cloakroom_base::limits;
 use folder::{CacheEntry, CacheFolder, OWNER_READS};
 

@@ -11,7 +11,6 @@ mod child;
 mod limit;
 mod parent;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -22,21 +21,9 @@ pub(crate) use limit::CompilePermit;
 
 use super::loader::LoadError;
 use crate::engine::{EngineFingerprint, EngineSettings, GuestWorld};
+use crate::settings::Compiler;
 use cloakroom_base::limits;
 use limit::CompileLimit;
-
-/// The place where components are compiled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Compiler {
-    /// This process, without a time limit. For tests, whose binary has no compile command.
-    #[default]
-    InProcess,
-    /// A child process.
-    Child {
-        /// The host's binary. `/proc/self/exe` is this very binary, even after its file was replaced.
-        exe: PathBuf,
-    },
-}
 
 /// The compiler. It compiles a few components at a time.
 #[derive(Debug)]

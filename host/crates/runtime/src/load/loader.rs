@@ -8,7 +8,7 @@ use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::digest::ComponentDigest;
 use crate::engine::GuestWorld;
-use crate::interfaces::{cookies, session};
+use crate::interfaces::{is_offered, is_version_of, own_names};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::telemetry::cut;
@@ -23,9 +23,6 @@ const HANDLER_02: &str = "wasi:http/incoming-handler@0.2.";
 const HANDLER_03: &str = "wasi:http/handler@0.3.";
 /// Name prefix of the interface that a command-line program exports.
 const COMMAND: &str = "wasi:cli/run@";
-/// Import prefixes and interfaces that the host may offer. Whether a given import fits is decided by the linker.
-const OFFERED: [&str; 3] = ["wasi:", session::INTERFACE, cookies::INTERFACE];
-
 /// Error returned when a file cannot be loaded as a guest.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -91,13 +88,22 @@ pub enum LoadError {
     },
     /// The component imports interfaces that the host does not have.
     #[error(
-        "the component imports {}, which this host does not offer; it offers WASI 0.2 and 0.3, {} and {}",
+        "the component imports {}, which this host does not offer; it offers WASI 0.2 and 0.3{}",
         listed(imports),
-        session::INTERFACE,
-        cookies::INTERFACE
+        offered()
     )]
     UnknownImports {
         /// The names of these interfaces.
+        imports: Vec<String>,
+    },
+    /// The component imports interfaces of this host, and functions of them have other types: those from before the package was frozen.
+    #[error(
+        "the component was built against an older cloakroom:http: build it again with the SDK or the `wit` folder of this version; \
+         its types in {} are not those of this host",
+        listed(imports)
+    )]
+    Outdated {
+        /// Their names.
         imports: Vec<String>,
     },
     /// The component does not fit the host, or does not compile.
@@ -189,36 +195,23 @@ pub(crate) struct ComponentOutline {
 }
 
 impl ComponentOutline {
-    /// Returns whether the component imports `interface`, in any version.
-    pub(crate) fn imports(&self, interface: &str) -> bool {
+    /// Returns the names under which the component imports `interface`, one for each version.
+    pub(crate) fn versions_of(&self, interface: &str) -> impl Iterator<Item = &String> {
         self.imports
             .iter()
-            .any(|import| is_version_of(import, interface))
+            .filter(move |import| is_version_of(import, interface))
     }
 
-    /// Returns the imports that belong to none of the interface families the host offers.
+    /// Returns the imports that are neither of WASI nor of the host's own interfaces. Whether another import fits is decided by
+    /// the linker.
     pub(crate) fn unknown_imports(&self) -> Vec<String> {
-        let is_offered = |import: &str| {
-            OFFERED.iter().any(|offered| {
-                if offered.ends_with(':') {
-                    import.starts_with(offered)
-                } else {
-                    is_version_of(import, offered)
-                }
-            })
-        };
+        let is_offered = |import: &str| is_offered(import);
         self.imports
             .iter()
             .filter(|import| !is_offered(import))
             .cloned()
             .collect()
     }
-}
-
-fn is_version_of(import: &str, interface: &str) -> bool {
-    import
-        .strip_prefix(interface)
-        .is_some_and(|rest| rest.starts_with('@'))
 }
 
 /// Returns an error if the input is larger than [`COMPONENT_BYTES_MAX`].
@@ -352,6 +345,16 @@ fn look_at(bytes: &[u8]) -> &'static str {
         }
         _ if std::str::from_utf8(&start[..start.len().saturating_sub(3)]).is_ok() => "a text file",
         _ => "binary data of an unknown kind",
+    }
+}
+
+/// Returns the names of the host's own interfaces, as the end of a list.
+fn offered() -> String {
+    let names: Vec<_> = own_names().collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [name] => format!(" and {name}"),
+        [names @ .., last] => format!(", {} and {last}", names.join(", ")),
     }
 }
 

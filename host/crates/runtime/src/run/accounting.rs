@@ -1,8 +1,8 @@
 //! State of one request that lasts over all its runs: its source, whether it had effects outside the host, and the denials that were
 //! logged. This module knows neither the session nor the grants.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::interfaces::denials::{DenialCounters, GrantDenial};
 use cloakroom_base::quota::ClientConnection;
@@ -15,8 +15,8 @@ pub(crate) struct RequestAccounting(Arc<AccountingEntries>);
 struct AccountingEntries {
     /// Number of outbound calls that the guest has sent.
     calls: AtomicU32,
-    /// One bit per grant: set once a denial of that grant was logged.
-    told: AtomicU8,
+    /// The grants of which a denial was logged.
+    told: Mutex<Vec<&'static str>>,
     request_id: Arc<str>,
     source: ClientConnection,
     /// `None` for an instance that runs no request.
@@ -44,7 +44,7 @@ impl RequestAccounting {
     ) -> Self {
         Self(Arc::new(AccountingEntries {
             calls: AtomicU32::new(0),
-            told: AtomicU8::new(0),
+            told: Mutex::default(),
             request_id,
             source,
             denials,
@@ -78,13 +78,16 @@ impl RequestAccounting {
     }
 
     /// Counts a denial. Logs only the request's first denial of each grant.
-    pub(crate) fn denied(&self, denial: &GrantDenial<'_>) {
+    pub(crate) fn denied(&self, denial: &dyn GrantDenial) {
         let Some(denials) = &self.0.denials else {
             return;
         };
         denials.count(denial);
-        let bit = 1 << denial.grant() as u8;
-        if self.0.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+        let grant = denial.grant();
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.contains(&grant) {
+            told.push(grant);
+            drop(told);
             denials.tell(denial, &self.0.request_id);
         }
     }

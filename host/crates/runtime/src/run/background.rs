@@ -157,7 +157,7 @@ pub(crate) fn thread_cpu_time() -> Duration {
 /// Raises the calling thread's niceness. Linux has a niceness per thread, and raising it needs no privilege.
 fn be_nice() {
     if let Err(error) = rustix::process::nice(LANE_NICENESS) {
-        tracing::warn!(%error, "cannot lower the priority of a background thread: guests that compute for a long time may slow down other requests");
+        tracing::warn!(%error, "cannot lower the priority of a background thread: long computations may slow down other requests");
     }
 }
 

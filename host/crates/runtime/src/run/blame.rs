@@ -6,7 +6,7 @@
 use http::StatusCode;
 
 use super::error::GuestFailure;
-use crate::versions::health::RequestOutcome;
+use crate::run::health::RequestOutcome;
 
 /// The state of a request body, as far as the client is responsible for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,9 +22,9 @@ use super::driver::{GuestRun, RunEvent};
 use super::error::GuestFailure;
 use super::meter::BodyMeter;
 use super::request::ReplayBody;
-use crate::engine::concurrency::RunClient;
-use crate::versions::guest::Guest;
-use crate::versions::health::VersionHealth;
+use crate::run::concurrency::RunClient;
+use crate::run::guest::Guest;
+use crate::run::health::VersionHealth;
 use cloakroom_base::limits::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
 use cloakroom_base::quota::{PeerKey, Reservation, fields_bytes};
 

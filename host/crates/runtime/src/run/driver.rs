@@ -19,9 +19,9 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::offload::OffloadableWork;
 use crate::run::error::GuestFailure;
+use crate::run::head_set::HeadSet;
 use crate::run::idle::IdleInstance;
 use crate::run::log::GuestLog;
-use crate::run::request_state::HeadSet;
 
 /// Time for which the body of a guest without remaining tasks may stay open without another byte. A guest may leak the write end of its
 /// body and never close it.

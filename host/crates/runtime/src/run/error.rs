@@ -8,8 +8,8 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::engine::context::CALL_BYTES_MAX;
-use crate::versions::health::RequestOutcome;
+use crate::interfaces::context::CALL_BYTES_MAX;
+use crate::run::health::RequestOutcome;
 use cloakroom_base::telemetry::cut;
 
 /// Longest text from a guest that an error repeats, in bytes.

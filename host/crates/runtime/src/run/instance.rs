@@ -3,19 +3,54 @@
 
 use std::sync::Arc;
 
+use wasmtime::component::InstancePre;
 use wasmtime::{Result, Store};
-use wasmtime_wasi_http::p2::bindings::Proxy;
-use wasmtime_wasi_http::p3::bindings::Service;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use super::log::GuestLog;
-use super::request_state::RequestState;
-use crate::engine::context::GuestContext;
-use crate::runtime::PreparedGuest;
+
+use crate::interfaces::RequestState;
+use crate::interfaces::context::GuestContext;
 
 /// Most resources in the host that a guest may still hold after a request, if its instance is to be reused. Its standard streams, and
 /// resources that a garbage collector has not freed yet, are fewer. A guest that holds more never frees them, and would sooner or later
 /// reach the limit of one instance.
 const RESOURCES_HELD_MAX: usize = 256;
+
+/// A component ready to be instantiated.
+#[derive(Clone)]
+pub(crate) enum PreparedGuest {
+    Wasi02(ProxyPre<GuestContext>),
+    Wasi03(ServicePre<GuestContext>),
+}
+
+impl PreparedGuest {
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// Returns an error if the component cannot start.
+    pub(crate) async fn instantiate(
+        &self,
+        store: &mut Store<GuestContext>,
+    ) -> Result<InstanceExports> {
+        Ok(match self {
+            PreparedGuest::Wasi02(pre) => {
+                InstanceExports::Wasi02(pre.instantiate_async(store).await?)
+            }
+            PreparedGuest::Wasi03(pre) => {
+                InstanceExports::Wasi03(pre.instantiate_async(store).await?)
+            }
+        })
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<GuestContext> {
+        match self {
+            PreparedGuest::Wasi02(pre) => pre.instance_pre(),
+            PreparedGuest::Wasi03(pre) => pre.instance_pre(),
+        }
+    }
+}
 
 /// An instance, or a store in which the instance is still to be created.
 pub(crate) struct GuestInstance {

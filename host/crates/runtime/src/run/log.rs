@@ -345,7 +345,7 @@ mod tests {
     use cloakroom_base::telemetry::metrics::GuestMetrics;
 
     fn log(limits: &GuestLimits) -> GuestLog {
-        let allowance = LineAllowance::new(1 << 20, GuestMetrics::new("guest"));
+        let allowance = LineAllowance::new(1 << 20, GuestMetrics::new("guest", []));
         GuestLog::new("guest".into(), "request".into(), 1, limits, allowance)
     }
 

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use tokio::task::coop::unconstrained;
 
 use self::offloaded::{OffloadedRun, ResumeDecision};
-use crate::engine::concurrency::InstancePermit;
 use crate::run::background::{BackgroundPool, SlowHistory};
+use crate::run::concurrency::InstancePermit;
 use crate::run::error::GuestFailure;
+use crate::run::head_set::HeadSet;
 use crate::run::idle::IdleInstance;
 use crate::run::log::GuestLog;
-use crate::run::request_state::HeadSet;
 use cloakroom_base::limits::LANE_THRESHOLD;
 use cloakroom_base::quota::ClientConnection;
 

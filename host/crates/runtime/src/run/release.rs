@@ -11,8 +11,8 @@ use super::driver::{GuestRun, RunEvent};
 use super::meter::BodyMeter;
 use crate::run::body::{BodyRemainder, GuestBody, HeldBytes};
 use crate::run::error::GuestFailure;
+use crate::run::guest::Guest;
 use crate::settings::StreamPolicy;
-use crate::versions::guest::Guest;
 use cloakroom_base::limits;
 
 /// A run before its release.

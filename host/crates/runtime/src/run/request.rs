@@ -7,16 +7,14 @@ mod replay;
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::COOKIE;
 use http::uri::Scheme;
 
 pub(crate) use replay::{BodyEnder, BodyReader};
 pub use replay::{ReplayBody, read_ahead_cost_max};
 
-use super::request_state::RequestCookies;
+use crate::interfaces::Services;
 use cloakroom_base::deadline::Deadline;
 use cloakroom_base::quota::{ClientConnection, Reservation};
-use cloakroom_session::cookie::CookieJar;
 
 /// A request that can be run on a guest, more than once if necessary. `Debug` omits the headers and the body.
 pub struct GuestRequest {
@@ -27,9 +25,8 @@ pub struct GuestRequest {
     pub scheme: Scheme,
     /// The body, recorded while it is read.
     pub body: ReplayBody,
-    /// The cookie jar for the guest's own cookies. Required if the guest imports the interface
-    /// ([`Guest::imports_cookies`](crate::Guest)).
-    pub jar: Option<Arc<CookieJar>>,
+    /// The parts of the host that the guest's interfaces use. Without them, the request has no cookies.
+    pub services: Option<Arc<Services>>,
     /// The request's ID in the logs.
     pub request_id: Arc<str>,
     /// The time by which the response must be released, over all runs together.
@@ -44,15 +41,6 @@ impl GuestRequest {
     pub(crate) fn source(&self) -> ClientConnection {
         let place = self.place.as_ref();
         place.map_or_else(ClientConnection::default, |place| place.peer().source())
-    }
-
-    /// Returns the request's unparsed cookies, if the guest imports cookies.
-    pub(crate) fn cookies(&self) -> Option<RequestCookies> {
-        let headers = || self.head.headers.get_all(COOKIE).iter().cloned().collect();
-        self.jar.as_ref().map(|jar| RequestCookies {
-            jar: Arc::clone(jar),
-            headers: headers(),
-        })
     }
 }
 

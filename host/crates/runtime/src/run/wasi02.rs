@@ -7,7 +7,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use super::driver::ResponseSlot;
 use super::head::IncomingRequest;
-use crate::engine::context::GuestContext;
+use crate::interfaces::context::GuestContext;
 use crate::run::error::GuestFailure;
 use crate::run::request::BodyReader;
 

@@ -9,7 +9,7 @@ use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::driver::{ResponseSlot, TasksDone};
 use super::head::IncomingRequest;
-use crate::engine::context::GuestContext;
+use crate::interfaces::context::GuestContext;
 use crate::run::error::GuestFailure;
 use crate::run::request::BodyReader;
 

@@ -4,27 +4,31 @@
 use http::header::COOKIE;
 
 use super::*;
+use crate::Services;
+use crate::interfaces::cookies;
 use cloakroom_base::clock::Clock;
 use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, Secret};
+use cloakroom_session::store::memory::MemoryStore;
+use cloakroom_session::{SessionManager, SessionOptions};
 
 const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
 /// Signed with `s1` by cookie-signature 1.0.6.
 const SIGNED: &str = "s%3Aval.xY1PDiLKvnUdMVcs0R2C22YJru1H81kMfOIgX09n%2F3I";
 
-fn jar() -> Arc<CookieJar> {
-    let keys = KeyRing::new(vec![Secret::new(b"s1".to_vec())]).unwrap();
-    let jar_keys = CookieJarKeys::new(
-        keys.into(),
-        &KeyRing::new(vec![Secret::new(b"s2".to_vec())]).unwrap(),
-        IdComparison::Exact,
-    );
-    CookieJar::new("sid", jar_keys, Clock::system())
+fn services() -> Arc<Services> {
+    let ring = |secret: &[u8]| Arc::new(KeyRing::new(vec![Secret::new(secret.to_vec())]).unwrap());
+    let (keys, session_keys) = (ring(b"s1"), ring(b"s2"));
+    let jar_keys = CookieJarKeys::new(keys, &session_keys, IdComparison::Exact);
+    let (options, store) = (SessionOptions::default(), Arc::new(MemoryStore::new()));
+    let sessions = SessionManager::new(options, session_keys, store, Clock::system());
+    let jar = CookieJar::new("sid", jar_keys, Clock::system());
+    Arc::new(Services::new(sessions, jar))
 }
 
 /// Sends a script with these cookies. Returns the headers and the body of the response.
 async fn visit(guest: &Arc<Guest>, cookies: &'static str, ops: &str) -> (http::HeaderMap, String) {
     let mut request = request(guest, Method::POST, "/", ops.to_owned());
-    request.jar = Some(jar());
+    request.services = Some(services());
     if !cookies.is_empty() {
         let cookies = http::HeaderValue::from_static(cookies);
         request.head.headers.insert(COOKIE, cookies);
@@ -43,7 +47,7 @@ async fn cookies_are_read_and_written_in_both_worlds() {
     let header = format!("a=1; b={SIGNED}; d=s:forged.x; e=j:[1]");
     for name in SCRIPTED {
         let guest = guest(name);
-        assert!(guest.imports_cookies(), "{name}");
+        assert!(guest.interfaces().imports(cookies::NAME), "{name}");
         let (headers, text) = visit(&guest, header.clone().leak(), ops).await;
         let lines: Vec<_> = text.lines().collect();
         let cookies: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
@@ -93,6 +97,6 @@ async fn without_a_request_there_is_nothing_to_read_and_nothing_to_write() {
 #[test]
 fn a_guest_that_imports_no_cookies_says_so() {
     for name in ["fixture-hello", "counter"] {
-        assert!(!guest(name).imports_cookies(), "{name}");
+        assert!(!guest(name).interfaces().imports(cookies::NAME), "{name}");
     }
 }

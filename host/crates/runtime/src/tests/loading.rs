@@ -37,8 +37,7 @@ fn a_program_for_the_command_line_is_told_what_a_handler_exports() {
     let error = runtime().load(settings("fixture-command")).unwrap_err();
     let said = error.to_string();
     assert!(
-        said.contains("program for the command line")
-            && said.contains("wasi:http/incoming-handler@0.2"),
+        said.contains("command-line program") && said.contains("wasi:http/incoming-handler@0.2"),
         "{said}"
     );
 }

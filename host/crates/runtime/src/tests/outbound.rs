@@ -12,7 +12,7 @@ const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
 async fn script(name: &str, granted: Option<&str>, ops: String) -> (String, ReplayPolicy) {
     let mut settings = settings(name);
     settings.limits.deadline = Duration::from_secs(2);
-    settings.outbound_hosts = granted
+    settings.grants.outbound_hosts = granted
         .map(|host| host.parse().unwrap())
         .into_iter()
         .collect();
@@ -83,7 +83,7 @@ async fn a_server_that_says_nothing_holds_a_guest_no_longer_than_its_deadline() 
     let address = listener.local_addr().unwrap().to_string();
     let mut settings = settings("fixture-session");
     settings.limits.deadline = Duration::from_millis(200);
-    settings.outbound_hosts = vec![address.parse().unwrap()];
+    settings.grants.outbound_hosts = [address.parse().unwrap()].into();
     let guest = load(settings);
     let mut invocation = invocation(
         &guest,

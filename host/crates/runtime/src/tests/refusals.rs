@@ -69,7 +69,7 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
         (
             "a text",
             text("fn main() {}\n"),
-            "a text, not a WebAssembly component",
+            "a text file, not a WebAssembly component",
         ),
         (
             "a component as text",
@@ -165,7 +165,7 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
             importing(
                 r#"(import "cloakroom:http/session@0.1.0" (instance (export "get" (func (param "key" u32)))))"#,
             ),
-            "cloakroom:http/session@0.1.0",
+            "built against an older cloakroom:http: build it again",
         ),
         (
             "a start that traps",

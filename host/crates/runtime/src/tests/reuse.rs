@@ -288,7 +288,7 @@ async fn the_allowance_of_lines_is_each_requests_own() {
 async fn calls_out_are_counted_per_request_and_make_only_their_own_unrepeatable() {
     let mut settings = settings("fixture-session");
     settings.reuse = 100;
-    settings.outbound_hosts = vec!["127.0.0.1:9".parse().unwrap()];
+    settings.grants.outbound_hosts = ["127.0.0.1:9".parse().unwrap()].into();
     settings.limits.outbound_calls_max = 1;
     let guest = load(settings);
     for _ in 0..3 {

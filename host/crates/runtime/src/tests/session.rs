@@ -177,6 +177,11 @@ async fn the_cookies_attributes_reach_the_guest() {
             (&"/".into(), &true.into()),
             "{name}"
         );
+        assert_eq!(
+            (&cookie["sameSite"], &cookie["priority"]),
+            (&"lax".into(), &serde_json::Value::Null),
+            "{name}"
+        );
         assert_eq!(fingerprint.len(), 32, "{name}: {fingerprint}");
     }
 }
@@ -265,7 +270,7 @@ async fn parallel_increments_are_all_counted_and_no_number_is_given_twice() {
 async fn a_guest_without_a_grant_is_denied_and_has_no_session() {
     for name in SCRIPTED {
         let mut settings = settings(name);
-        settings.grant = SessionGrant::default();
+        settings.grants.session = Arc::default();
         let guest = load(settings);
         let mut invocation = invocation(&guest, Method::POST, "/", "set a 1");
         let released = invocation.run_without_session().await.unwrap();

@@ -16,7 +16,7 @@ use super::{Deployment, RollbackError, VersionOrigin};
 use crate::load::digest::ComponentDigest;
 use crate::load::loader;
 use crate::load::loader::LoadError;
-use crate::settings::GuestSettings;
+use crate::run::guest_settings::GuestSettings;
 use crate::{Guest, Runtime};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::telemetry::VERSION_TARGET;

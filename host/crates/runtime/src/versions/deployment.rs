@@ -13,8 +13,9 @@ use super::health_watch;
 use super::history::{VersionHistory, VersionRecord};
 use super::record::{VersionOrigin, VersionReport, VersionState};
 use crate::Guest;
+use crate::interfaces;
 use crate::load::digest::ComponentDigest;
-use crate::settings::{Canary, GuestSettings};
+use crate::run::guest_settings::{Canary, GuestSettings};
 use cloakroom_base::telemetry::VERSION_TARGET;
 use cloakroom_base::telemetry::metrics::{GuestMetrics, RollbackCause};
 
@@ -65,7 +66,7 @@ impl Deployment {
     pub fn new(settings: GuestSettings) -> Arc<Self> {
         Arc::new(Self {
             name: settings.name.as_str().into(),
-            metrics: GuestMetrics::new(&settings.name),
+            metrics: GuestMetrics::new(&settings.name, interfaces::grants()),
             serving: ArcSwap::default(),
             ledger: Mutex::new(VersionHistory {
                 settings,

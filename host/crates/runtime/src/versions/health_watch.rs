@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 
 use super::deployment::Deployment;
 use crate::Guest;
-use crate::versions::health::VersionHealth;
+use crate::run::health::VersionHealth;
 
 /// A watch over a version. Dropping it aborts the task, so that a version is watched only while it serves.
 #[derive(Debug)]

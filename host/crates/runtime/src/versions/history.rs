@@ -7,7 +7,7 @@ use super::record::{VersionOrigin, VersionState};
 use crate::Guest;
 use crate::load::digest::ComponentDigest;
 use crate::load::loader::ComponentInfo;
-use crate::settings::GuestSettings;
+use crate::run::guest_settings::GuestSettings;
 
 /// Number of remembered versions. Older ones stay listed only while they are in use or kept for a rollback.
 const REMEMBERED: usize = 20;

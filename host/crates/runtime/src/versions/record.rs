@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::load::loader::ComponentInfo;
-use crate::versions::health::WindowCounts;
+use crate::run::health::WindowCounts;
 
 /// The source of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]

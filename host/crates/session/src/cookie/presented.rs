@@ -4,6 +4,7 @@
 use std::fmt;
 
 use http::header::{COOKIE, HeaderMap, HeaderValue};
+use sha2::{Digest as _, Sha256};
 
 use super::key_ring::KeyRing;
 use super::pair::{pairs, split, trim};
@@ -14,7 +15,7 @@ use crate::record::SessionId;
 const VALUES_MAX: usize = 16;
 
 /// The values of the session's cookie in a request. They are credentials: `Debug` shows only numbers.
-#[derive(Clone, Default, Hash)]
+#[derive(Clone, Default)]
 pub struct PresentedCookies {
     /// Each value once, as found. They may not be UTF-8.
     values: Vec<Box<[u8]>>,
@@ -60,6 +61,19 @@ impl PresentedCookies {
     /// Returns whether the request had no session cookie.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// Returns a hash of the values. It is the same on every host and in every version of Cloakroom.
+    pub fn fixed_hash(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        for value in &self.values {
+            // With its length, no two lists of values are the same bytes.
+            hasher.update((value.len() as u64).to_be_bytes());
+            hasher.update(value);
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// Verifies the values, which takes at most 16 times the number of secrets.

@@ -8,7 +8,7 @@ use mysql_async::{Conn, Pool};
 use tokio::time::{timeout, timeout_at};
 
 use super::super::error::{StatementError, StatementErrorClass, StatementProgress};
-use super::super::settle::fault_of;
+use super::super::setup::fault_of;
 use super::{PoolPermit, PoolTimeouts, ProbeGuard, ServerPool};
 
 /// Time after which a request no longer waits only for its new connection, if other connections exist. The request then

@@ -8,8 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::circuit::CircuitDecision;
 use super::super::error::StatementError;
-use super::super::servers::jitter;
-use super::{ProbeGuard, ServerPool};
+use super::{ProbeGuard, ServerPool, jitter};
 
 /// A connection's longest lifetime, before jitter. It is below the limits of load balancers and PlanetScale (24 h). The
 /// driver's own limit is not used: with it, a request that arrives while an old connection is being closed gets no

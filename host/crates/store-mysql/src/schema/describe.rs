@@ -4,7 +4,7 @@ use mysql_async::{Row, Value, from_value_opt};
 
 use super::{ColumnDescription, IndexDescription, TableDescription};
 use crate::connect_error::MysqlConnectError;
-use crate::link::Statement;
+use crate::connection::Statement;
 use crate::options::SchemaNames;
 use crate::servers::PooledConnection;
 use cloakroom_session::record::Charset;

@@ -42,8 +42,9 @@ fn data_json(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFin
     is_json(table, names).then(|| ExamineFinding::warning(
         "schema",
         format!(
-            "the column {} has the type json: the server rewrites the text of each session, so the host has to read a session again that it has just \
-             written, and the server refuses half of a surrogate pair (a 500); run this SQL, then restart",
+            "the column {} has the type json: the server rewrites the text of each session, so the host has to \
+             read a session again that it has just written, and the server refuses half of a surrogate pair (a 500); run \
+             this SQL, then restart",
             names.data
         ),
         format!(

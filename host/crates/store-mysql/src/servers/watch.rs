@@ -9,8 +9,8 @@ use mysql_async::{Row, from_row_opt};
 use tokio::task::JoinHandle;
 
 use super::super::MysqlShared;
+use super::super::connection::Statement;
 use super::super::error::{StatementError, StatementErrorClass, StatementProgress};
-use super::super::link::Statement;
 use super::super::pool::PoolTimeouts;
 use super::super::server::{READ_ONLY, ServerVariables};
 use super::ServerList;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::super::{QuotaFull, QuotaTotals, Reservation, RevocablePhase};
+use super::super::{QuotaFull, QuotaPeer, QuotaTotals, Reservation, RevocablePhase};
 use super::*;
 
 const R: QuotaResource = QuotaResource::ResponseBytes;

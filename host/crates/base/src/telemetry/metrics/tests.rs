@@ -2,6 +2,8 @@
 
 use super::*;
 
+const GRANTS: [&str; 5] = ["session", "read_keys", "write_keys", "outbound", "cookies"];
+
 fn told(guest: &GuestMetrics) -> String {
     let scrape = Scrape::default();
     guest.tell(&scrape);
@@ -10,7 +12,7 @@ fn told(guest: &GuestMetrics) -> String {
 
 #[test]
 fn what_was_counted_is_told_by_guest_version_and_class() {
-    let guest = GuestMetrics::new("counter");
+    let guest = GuestMetrics::new("counter", GRANTS);
     let (first, second) = (guest.version(1), guest.version(2));
     first.answered(200, Duration::from_millis(2));
     first.answered(204, Duration::from_millis(2));
@@ -18,7 +20,7 @@ fn what_was_counted_is_told_by_guest_version_and_class() {
     second.trapped();
     guest.rolled_back(RollbackCause::Failures);
     GRANTS.into_iter().for_each(|grant| guest.denied(grant));
-    guest.denied(GrantKind::WriteKeys);
+    guest.denied("write_keys");
     guest.found_no_connection();
     guest.waited(Duration::ZERO, &Err::<(), ()>(()));
 
@@ -50,7 +52,7 @@ fn what_was_counted_is_told_by_guest_version_and_class() {
 
 #[test]
 fn the_series_of_a_version_end_with_it() {
-    let guest = GuestMetrics::new("counter");
+    let guest = GuestMetrics::new("counter", GRANTS);
     let kept = guest.version(200);
     for number in 0..200 {
         guest.version(number).answered(200, Duration::ZERO);
@@ -63,7 +65,7 @@ fn the_series_of_a_version_end_with_it() {
 
 #[test]
 fn a_version_that_is_held_twice_counts_once() {
-    let guest = GuestMetrics::new("counter");
+    let guest = GuestMetrics::new("counter", GRANTS);
     let (live, kept) = (guest.version(1), guest.version(1));
     live.answered(200, Duration::ZERO);
     drop(live);

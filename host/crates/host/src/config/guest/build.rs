@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::config::kinds::{Field, ValueError, path, text, texts};
-use crate::config::reader::Section;
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{Field, ValueError, path, text, texts};
 
 /// How a guest is built from its sources.
 #[derive(Clone, Debug, PartialEq, Eq)]

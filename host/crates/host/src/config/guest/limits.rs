@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::kinds::{Field, ValueError, count_in, duration, size, size_in};
-use super::super::reader::Section;
 use super::super::server::ServerSettings;
 use super::super::session::SessionSettings;
-use super::super::source::TomlValue;
+use crate::config_reader::Section;
+use crate::config_reader::kinds::{Field, ValueError, count_in, duration, size, size_in};
+use crate::config_reader::source::TomlValue;
 use cloakroom_base::limits;
 use cloakroom_runtime::read_ahead_cost_max;
 

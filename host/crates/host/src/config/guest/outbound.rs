@@ -1,7 +1,7 @@
 //! The `outbound_hosts` of a guest. Each is a text, or a table with further settings.
 
-use crate::config::kinds::{Field, ValueError, boolean, text};
-use crate::config::source::{TomlValue, ValueNode};
+use crate::config_reader::kinds::{Field, ValueError, boolean, text};
+use crate::config_reader::source::{TomlValue, ValueNode};
 use cloakroom_runtime::OutboundHost;
 
 const REMEDY: &str = "write \"api.example.com\", \"api.example.com:8080\" or \"*.example.com\", without scheme or path";

@@ -136,7 +136,7 @@ fn a_total_of_waiting_bodies_that_takes_no_single_body_is_a_fault_which_names_bo
             "{fault}"
         );
         assert!(
-            fault.contains("server.waiting_bodies, which holds for all bodies, is 3MiB"),
+            fault.contains("server.waiting_bodies, the limit for all bodies, is 3MiB"),
             "{fault}"
         );
         assert!(

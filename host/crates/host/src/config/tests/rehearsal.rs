@@ -25,7 +25,7 @@ fn neither_a_database_nor_a_secret_needs_to_be_there() {
         token = \"env:NOT_SET\"",
     );
     let config = rehearse(&text, &[]).config();
-    assert_eq!(config.store.backend, Backend::Memory);
+    assert_eq!(config.store.backend.location(), StoreLocation::Memory);
     assert_eq!(config.store.expiration, Duration::from_secs(3600));
     assert_eq!(config.warnings, [] as [&str; 0]);
 }

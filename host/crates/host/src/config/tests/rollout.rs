@@ -64,11 +64,11 @@ fn wrong_values_are_named_with_a_remedy() {
         ),
         (
             "canary = { share = \"0%\" }",
-            "guest.a.canary.share: \"0%\" is no percentage above 0%",
+            "guest.a.canary.share: \"0%\" is not a percentage above 0%",
         ),
         (
             "rollback = { traps = \"101%\" }",
-            "guest.a.rollback.traps: \"101%\" is no percentage",
+            "guest.a.rollback.traps: \"101%\" is not a percentage",
         ),
         (
             "rollback = { window = \"2h\" }",

@@ -24,7 +24,7 @@ use super::connect::{OutboundConnectError, OutboundConnection};
 use super::grant::Destination;
 use super::pool::{Acquired, GuestPool, PoolFull};
 use crate::engine::memory_tally::{MemoryCharge, MemoryRefused, MemoryTally};
-use crate::interfaces::http_types::fields_size;
+use crate::interfaces::fields::fields_size;
 use cloakroom_base::quota::ClientConnection;
 
 /// The time limits of the parts of an exchange.

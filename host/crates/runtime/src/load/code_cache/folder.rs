@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW};
 
-use crate::load::digest::hex;
+use crate::hex::hex;
 
 /// Modes of the folder, of its key, and of files that never change again.
 const OWNER_ENTERS: u32 = 0o700;

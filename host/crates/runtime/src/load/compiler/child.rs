@@ -156,7 +156,10 @@ mod tests {
     fn what_is_no_recipe_is_said_to_be_the_hosts_affair() {
         for text in ["", "guest.wasm", "1:0.2/1", "x:0.2/1:00"] {
             let fault = compile(text).unwrap_err();
-            assert!(fault.to_string().contains("the host's own"), "{text}");
+            assert!(
+                fault.to_string().contains("only the host starts it"),
+                "{text}"
+            );
             assert_eq!(fault.exit_code(), EXIT_FAILED);
         }
     }

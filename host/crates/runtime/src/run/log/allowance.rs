@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_flood_loses_its_own_lines_until_the_next_second_which_tells_how_many() {
         let line = "x".repeat(1000 - LINE_OVERHEAD_BYTES);
-        let allowance = LineAllowance::new(10_000, GuestMetrics::new("g"));
+        let allowance = LineAllowance::new(10_000, GuestMetrics::new("g", []));
         let start = Instant::now();
         let taken = |now| (0..50).map(move |_| now);
         let logged = |now| {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::engine::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::run::background::thread_cpu_time;
+use crate::run::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::run::log::LineAllowance;
 use crate::settings::GuestLimits;
 use cloakroom_base::telemetry::metrics::GuestMetrics;
@@ -43,7 +43,7 @@ impl Bench {
                 "request".into(),
                 1,
                 &GuestLimits::default(),
-                LineAllowance::new(1 << 20, GuestMetrics::new("guest")),
+                LineAllowance::new(1 << 20, GuestMetrics::new("guest", [])),
             ),
         }
     }

@@ -240,3 +240,15 @@ fn debug_shows_no_value_and_no_id() {
         "{shown}"
     );
 }
+
+/// All hosts of a deployment must compute the same hash, so a release must not change it.
+#[test]
+fn the_hash_of_the_values_is_the_same_in_every_release() {
+    for (cookie, hash) in [
+        ("a=1; connect.sid=s%3Aapple.sig", 0x5ff0_3630_62fa_11e7),
+        ("connect.sid=a; connect.sid=bc", 0x3faf_a1cf_2f19_a7c1),
+        ("connect.sid=ab; connect.sid=c", 0x601d_5476_e2cc_fe2c),
+    ] {
+        assert_eq!(take(&[cookie]).1.fixed_hash(), hash, "{cookie}");
+    }
+}

@@ -127,7 +127,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session.cookie]\nsame_site = \"sometimes\"",
             (
                 "2: session.cookie.same_site",
-                "\"sometimes\" is none",
+                "\"sometimes\" is not one of its values",
                 "\"lax\"",
             ),
         ),
@@ -135,7 +135,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session.cookie]\nsecure = \"yes\"",
             (
                 "2: session.cookie.secure",
-                "\"yes\" is none",
+                "\"yes\" is not one of its values",
                 "true, false or \"auto\"",
             ),
         ),
@@ -143,7 +143,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session.cookie]\npriority = \"urgent\"",
             (
                 "2: session.cookie.priority",
-                "\"urgent\" is none",
+                "\"urgent\" is not one of its values",
                 "\"low\" or \"medium\" or \"high\"",
             ),
         ),

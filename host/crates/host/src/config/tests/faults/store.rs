@@ -13,7 +13,7 @@ fn bad_stores_are_told_without_their_password() {
         ),
         (
             "url = \"redis://app:tops3cret@h\"",
-            ("4: store.url", "its scheme is none", ""),
+            ("4: store.url", "its scheme is not memory", ""),
         ),
         (
             "url = \"mysql://app:tops3cret@db/app\"",
@@ -41,7 +41,7 @@ fn bad_stores_are_told_without_their_password() {
         ),
         (
             "user = \"u\"\ndatabase = \"d\"\nhost = [\"db:x\"]",
-            ("6: store.host", "a port is no number", ""),
+            ("6: store.host", "a port is not a number", ""),
         ),
         (
             "url = \"mysql://app@db/app\"\npassword = \"tops3cret\"",
@@ -63,7 +63,7 @@ fn bad_stores_are_told_without_their_password() {
             "url = \"mysql://app@db/app\"\ntls = \"maybe\"",
             (
                 "5: store.tls",
-                "\"maybe\" is none",
+                "\"maybe\" is not one of its values",
                 "true, false, \"auto\" or",
             ),
         ),

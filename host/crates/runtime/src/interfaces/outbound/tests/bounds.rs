@@ -160,7 +160,7 @@ async fn heads_of_answers_count_against_the_memory_of_their_instance_while_they_
     let Err(ExchangeError::Failed(Error::InternalError(Some(reason)))) = refused else {
         panic!("{:?}", refused.map(|_| ()));
     };
-    assert!(reason.contains("would pass its limit"), "{reason}");
+    assert!(reason.contains("would exceed its limit"), "{reason}");
     assert!(tally.has_refused());
     drop((held, second));
     assert!(!tally.is_half_used());

@@ -1,0 +1,53 @@
+//! A session store over the fake dialect, for the contract.
+
+use std::fmt;
+
+use cloakroom_session::record::{SessionId, SessionRecord};
+use cloakroom_session::store::{
+    Commit, CommitVerdict, SessionStore, StoreError, StoreFuture, Touch,
+};
+
+use super::TestGroup;
+
+/// Reads and commits through group commit, everything else on the table itself.
+pub(crate) struct TestStore(pub(crate) TestGroup);
+
+impl fmt::Debug for TestStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TestStore")
+    }
+}
+
+impl SessionStore for TestStore {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(self.0.group_commit.load_many(ids, now_s))
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
+        Box::pin(self.0.group_commit.commit_many(commits, now_s))
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        self.0.table.rows.touch_many(touches, now_s)
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        self.0.table.rows.reap(now_s, rows_max)
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        true
+    }
+}
