@@ -14,7 +14,7 @@ mod pair;
 mod presented;
 mod value;
 
-pub use duplicates::{DuplicateCookies, RequestTarget, stray_places};
+pub use duplicates::{DuplicateCookies, RequestTarget, duplicate_places};
 pub use header::{expire_cookie, is_valid_domain, is_valid_path, path_matches, set_cookie};
 pub use jar::{
     CookieJar, CookieJarKeys, CookieValue, CookieWriteError, IdComparison, RequestCookie,

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::policy::{self, CommitTrigger, SessionEnding};
-use super::run::{RunStop, SessionRun, WasCalled};
-use super::transaction::ChangeOp;
-use super::{
-    SessionAccessLevel, SessionCallError, SessionDenial, SessionError, SessionGrant, UnsetPolicy,
-};
+use crate::denial::SessionDenial;
+use crate::error::{SessionCallError, SessionError};
+use crate::grant::{SessionAccessLevel, SessionGrant};
+use crate::options::UnsetPolicy;
+use crate::outcome::TransactionRefusal;
+use crate::policy::{self, CommitTrigger, SessionEnding};
 use crate::record::{CookieAttributes, SessionId, check_value};
+use crate::run::{RunStop, SessionRun, WasCalled};
+use crate::transaction::ChangeOp;
 
 /// The session of one run. Clones refer to the same session.
 ///
@@ -22,9 +24,9 @@ use crate::record::{CookieAttributes, SessionId, check_value};
 ///
 /// Cancel safety: a dropped call has not happened, except `save`, which continues in the background.
 #[derive(Clone)]
-pub struct Session(Arc<SessionShared>);
+pub struct Session(Arc<HandleState>);
 
-struct SessionShared {
+struct HandleState {
     grant: Arc<SessionGrant>,
     /// The run. If there is none, every call is denied for this reason.
     run: Result<Arc<Mutex<SessionRun>>, SessionDenial>,
@@ -58,7 +60,7 @@ impl Session {
     }
 
     fn with(grant: Arc<SessionGrant>, run: Result<Arc<Mutex<SessionRun>>, SessionDenial>) -> Self {
-        Self(Arc::new(SessionShared {
+        Self(Arc::new(HandleState {
             grant,
             run,
             is_frozen: AtomicBool::new(false),
@@ -162,7 +164,7 @@ impl Session {
         self.may(SessionAccessLevel::Read)?;
         let mut run = self.enter().await?;
         let id = run.session()?.named_id().cloned();
-        Ok(id.map(|id| run.manager().keys.load().fingerprint(&id)))
+        Ok(id.map(|id| run.shared().fingerprint(&id)))
     }
 
     /// Gives the session another id.
@@ -201,7 +203,7 @@ impl Session {
     pub async fn unset(&self) -> Result<(), SessionCallError> {
         self.may_write_all("unset")?;
         let run = self.run()?;
-        let unset = run.lock().await.manager().options.unset;
+        let unset = run.lock().await.shared().options.unset;
         self.end(match unset {
             UnsetPolicy::Keep => ChangeOp::Drop,
             UnsetPolicy::Destroy => ChangeOp::Destroy,
@@ -257,17 +259,19 @@ impl Session {
     pub async fn save(&self) -> Result<(), SessionCallError> {
         self.may(SessionAccessLevel::Write)?;
         let mut run = self.enter_to_write().await?;
-        let bytes_max = run.manager().options.session_bytes_max;
-        let tasks = run.manager().tasks.clone();
-        let saving = tasks.spawn(async move {
+        let shared = Arc::clone(run.shared());
+        let bytes_max = shared.options.session_bytes_max;
+        let saving = shared.spawn(async move {
             let saved = run.commit(CommitTrigger::Save).await;
             match saved {
                 Ok(()) => Ok(()),
-                Err(RunStop::Store) => {
+                Err(RunStop::Refused(TransactionRefusal::StoreUnavailable)) => {
                     run.set_store_failed();
                     Err(unavailable())
                 }
-                Err(RunStop::TooLarge) => Err(SessionError::TooLarge(bytes_max as u64).into()),
+                Err(RunStop::Refused(TransactionRefusal::TooLarge)) => {
+                    Err(SessionError::TooLarge(bytes_max as u64).into())
+                }
                 Err(stop) => {
                     run.set_stop(stop);
                     Err(SessionCallError::Interrupted)
@@ -291,7 +295,7 @@ impl Session {
         }
         match run.reload().await {
             Ok(()) => Ok(()),
-            Err(RunStop::Store) => {
+            Err(RunStop::Refused(TransactionRefusal::StoreUnavailable)) => {
                 run.set_store_failed();
                 Err(unavailable())
             }

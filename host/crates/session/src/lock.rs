@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fold::FoldQueue;
+use crate::fold::FoldQueue;
 use crate::record::SessionId;
 use cloakroom_base::quota::Reservation;
 
@@ -26,10 +26,10 @@ pub(crate) struct SessionLocks {
 #[derive(Debug)]
 struct SessionLock {
     /// One permit, granted in order of arrival.
-    turn: Arc<Semaphore>,
+    semaphore: Arc<Semaphore>,
     /// The number of requests that hold the lock or wait for it.
-    interested: usize,
-    riders: Arc<FoldQueue>,
+    users: usize,
+    fold_queue: Arc<FoldQueue>,
 }
 
 /// The session lock could not be taken.
@@ -62,38 +62,38 @@ impl SessionLocks {
         deadline: Instant,
         place: Option<Reservation>,
     ) -> Result<SessionLockGuard, LockUnavailable> {
-        self.queue_up(id)?.turn(deadline, place).await
+        self.enter_queue(id)?.wait(deadline, place).await
     }
 
     /// Reserves a position in the session's queue. The order is determined when the position first waits for the lock.
     ///
     /// # Errors
     /// Fails when too many requests wait already.
-    pub(crate) fn queue_up(
+    pub(crate) fn enter_queue(
         self: &Arc<Self>,
         id: &SessionId,
     ) -> Result<QueuePosition, LockUnavailable> {
         let mut by_id = self.lock();
         if by_id
             .get(id)
-            .is_some_and(|slot| slot.interested > self.waiters_max)
+            .is_some_and(|lock| lock.users > self.waiters_max)
         {
             return Err(LockUnavailable);
         }
-        let slot = by_id.entry(id.clone()).or_insert_with(|| {
+        let lock = by_id.entry(id.clone()).or_insert_with(|| {
             self.contended.fetch_add(1, Ordering::Relaxed);
             SessionLock {
-                turn: Arc::new(Semaphore::new(1)),
-                interested: 0,
-                riders: Arc::default(),
+                semaphore: Arc::new(Semaphore::new(1)),
+                users: 0,
+                fold_queue: Arc::default(),
             }
         });
-        slot.interested += 1;
+        lock.users += 1;
         Ok(QueuePosition {
-            slots: Arc::clone(self),
+            locks: Arc::clone(self),
             id: id.clone(),
-            turn: Arc::clone(&slot.turn),
-            riders: Arc::clone(&slot.riders),
+            semaphore: Arc::clone(&lock.semaphore),
+            fold_queue: Arc::clone(&lock.fold_queue),
         })
     }
 
@@ -113,29 +113,29 @@ impl SessionLocks {
 pub(crate) struct SessionLockGuard {
     // The field order matters: dropping the permit wakes the next request before the position is given up, so the session keeps one lock.
     _permit: OwnedSemaphorePermit,
-    place: QueuePosition,
+    position: QueuePosition,
 }
 
 impl SessionLockGuard {
     /// Returns the queue of waiting requests whose changes can be folded into a commit, if the lock is the one of session `id`.
-    pub(crate) fn riders_of(&self, id: &SessionId) -> Option<&Arc<FoldQueue>> {
-        (self.place.id == *id).then_some(&self.place.riders)
+    pub(crate) fn fold_queue_of(&self, id: &SessionId) -> Option<&Arc<FoldQueue>> {
+        (self.position.id == *id).then_some(&self.position.fold_queue)
     }
 }
 
 /// A position in a session's queue. Given up when dropped.
 #[derive(Debug)]
 pub(crate) struct QueuePosition {
-    slots: Arc<SessionLocks>,
+    locks: Arc<SessionLocks>,
     id: SessionId,
-    turn: Arc<Semaphore>,
-    riders: Arc<FoldQueue>,
+    semaphore: Arc<Semaphore>,
+    fold_queue: Arc<FoldQueue>,
 }
 
 impl QueuePosition {
     /// Returns the queue of waiting requests whose changes can be folded into the holder's commit.
-    pub(crate) fn riders(&self) -> &Arc<FoldQueue> {
-        &self.riders
+    pub(crate) fn fold_queue(&self) -> &Arc<FoldQueue> {
+        &self.fold_queue
     }
 
     /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
@@ -144,35 +144,35 @@ impl QueuePosition {
     ///
     /// # Errors
     /// Fails when the deadline passes first, or `place` was revoked.
-    pub(crate) async fn turn(
+    pub(crate) async fn wait(
         self,
         deadline: Instant,
         place: Option<Reservation>,
     ) -> Result<SessionLockGuard, LockUnavailable> {
-        let turn = Arc::clone(&self.turn).acquire_owned();
-        let turn = tokio::time::timeout_at(deadline.into(), turn);
+        let permit = Arc::clone(&self.semaphore).acquire_owned();
+        let permit = tokio::time::timeout_at(deadline.into(), permit);
         let permit = match place {
-            Some(place) => place.queued(turn).await.map_err(|_| LockUnavailable)?,
-            None => turn.await,
+            Some(place) => place.queued(permit).await.map_err(|_| LockUnavailable)?,
+            None => permit.await,
         };
         let permit = permit
             .map_err(|_| LockUnavailable)?
             .map_err(|_| LockUnavailable)?;
         Ok(SessionLockGuard {
             _permit: permit,
-            place: self,
+            position: self,
         })
     }
 }
 
 impl Drop for QueuePosition {
     fn drop(&mut self) {
-        let mut by_id = self.slots.lock();
-        if let Some(slot) = by_id.get_mut(&self.id) {
-            slot.interested -= 1;
-            if slot.interested == 0 {
+        let mut by_id = self.locks.lock();
+        if let Some(lock) = by_id.get_mut(&self.id) {
+            lock.users -= 1;
+            if lock.users == 0 {
                 by_id.remove(&self.id);
-                self.slots.contended.fetch_sub(1, Ordering::Relaxed);
+                self.locks.contended.fetch_sub(1, Ordering::Relaxed);
             }
         }
     }
@@ -189,16 +189,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turns_are_taken_in_order_of_arrival() {
-        let slots = SessionLocks::new(8);
+    async fn the_lock_is_granted_in_order_of_arrival() {
+        let locks = SessionLocks::new(8);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let held = locks.acquire(&id, soon(), None).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
         for n in 0..4 {
-            let (slots, id, order) = (Arc::clone(&slots), id.clone(), Arc::clone(&order));
+            let (locks, id, order) = (Arc::clone(&locks), id.clone(), Arc::clone(&order));
             waiting.push(tokio::spawn(async move {
-                let _held = slots.acquire(&id, soon(), None).await.unwrap();
+                let _held = locks.acquire(&id, soon(), None).await.unwrap();
                 order.lock().unwrap().push(n);
             }));
             tokio::task::yield_now().await;
@@ -210,19 +210,19 @@ mod tests {
         }
 
         assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
-        assert_eq!(slots.contended(), 0);
+        assert_eq!(locks.contended(), 0);
     }
 
     #[tokio::test]
-    async fn a_full_queue_turns_the_next_one_away() {
-        let slots = SessionLocks::new(1);
+    async fn a_full_queue_refuses_the_next_request() {
+        let locks = SessionLocks::new(1);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon(), None).await.unwrap();
-        let mut second = Box::pin(slots.acquire(&id, soon(), None));
+        let held = locks.acquire(&id, soon(), None).await.unwrap();
+        let mut second = Box::pin(locks.acquire(&id, soon(), None));
         assert!(futures_util::poll!(&mut second).is_pending());
 
         assert_eq!(
-            slots.acquire(&id, soon(), None).await.unwrap_err(),
+            locks.acquire(&id, soon(), None).await.unwrap_err(),
             LockUnavailable
         );
 
@@ -232,28 +232,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_at_the_deadline_and_leaves_nothing_behind() {
-        let slots = SessionLocks::new(8);
+        let locks = SessionLocks::new(8);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let held = locks.acquire(&id, soon(), None).await.unwrap();
         let deadline = Instant::now() + Duration::from_millis(1);
         assert_eq!(
-            slots.acquire(&id, deadline, None).await.unwrap_err(),
+            locks.acquire(&id, deadline, None).await.unwrap_err(),
             LockUnavailable
         );
-        assert!(slots.is_contended(&id));
+        assert!(locks.is_contended(&id));
         drop(held);
-        assert!(!slots.is_contended(&id));
+        assert!(!locks.is_contended(&id));
     }
 
     #[tokio::test]
     async fn a_dropped_wait_leaves_the_queue() {
-        let slots = SessionLocks::new(8);
+        let locks = SessionLocks::new(8);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon(), None).await.unwrap();
-        let mut waiting = Box::pin(slots.acquire(&id, soon(), None));
+        let held = locks.acquire(&id, soon(), None).await.unwrap();
+        let mut waiting = Box::pin(locks.acquire(&id, soon(), None));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(waiting);
         drop(held);
-        assert_eq!(slots.contended(), 0);
+        assert_eq!(locks.contended(), 0);
     }
 }

@@ -33,11 +33,14 @@ pub struct SessionOptions {
     /// The longest key, in bytes of UTF-8.
     pub key_bytes_max: usize,
     /// How many requests may wait for one session lock.
-    pub slot_waiters_max: usize,
+    pub lock_waiters_max: usize,
     /// The memory for session snapshots between visits, in bytes. With 0, each visit waits for the store first.
     pub snapshots_bytes_max: usize,
     /// How many conflicts one request retries at once, before it waits between its tries.
     pub eager_reruns_max: u32,
+    /// Whether one row write commits the changes of several requests that wait for the same session. Only measurements turn
+    /// this off; the configuration has no key for it.
+    pub fold_commits: bool,
     /// The characters that the store can hold in the JSON text. Other characters are written as `\uXXXX`.
     pub charset: Charset,
 }
@@ -57,9 +60,10 @@ impl Default for SessionOptions {
             session_bytes_max: limits::SESSION_BYTES_MAX,
             keys_max: limits::SESSION_KEYS_MAX,
             key_bytes_max: limits::SESSION_KEY_BYTES_MAX,
-            slot_waiters_max: limits::SLOT_WAITERS_MAX,
+            lock_waiters_max: limits::SLOT_WAITERS_MAX,
             snapshots_bytes_max: limits::SNAPSHOTS_BYTES_MAX,
             eager_reruns_max: limits::EAGER_RERUNS_MAX,
+            fold_commits: true,
             charset: Charset::Unicode,
         }
     }

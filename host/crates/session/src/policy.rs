@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
-use super::Visit;
-use super::options::{CookieOptions, SameSitePolicy, SecurePolicy, SessionOptions, TouchPolicy};
+use crate::options::{CookieOptions, SameSitePolicy, SecurePolicy, SessionOptions, TouchPolicy};
 use crate::record::{CookieAttributes, SameSite};
+use crate::visit::Visit;
 use cloakroom_base::clock::round_to_seconds;
 
 /// The facts about a session that the decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentFacts {
-    pub(crate) standing: RowState,
+    pub(crate) row_state: RowState,
     pub(crate) ending: SessionEnding,
     /// Whether the guest called `destroy`, even if it continued with a new session.
     pub(crate) was_destroyed: bool,
@@ -57,6 +57,15 @@ pub(crate) enum SessionEnding {
     Dropped,
 }
 
+/// The facts about a commit that the session's transaction does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitRequest {
+    pub(crate) trigger: CommitTrigger,
+    pub(crate) link: LinkSecurity,
+    /// Whether a `save` of this run has written the row.
+    pub(crate) is_saved: bool,
+}
+
 /// The event that a decision is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommitTrigger {
@@ -90,7 +99,7 @@ pub(crate) enum RowWrite {
 pub(crate) fn write(options: &SessionOptions, facts: &SegmentFacts) -> RowWrite {
     let is_asked =
         facts.trigger == CommitTrigger::Save || facts.is_modified || facts.is_cookie_changed;
-    match (facts.standing, facts.ending) {
+    match (facts.row_state, facts.ending) {
         (RowState::Detached, _) | (_, SessionEnding::Dropped) => RowWrite::Nothing,
         (RowState::New | RowState::Several, SessionEnding::Destroyed) => RowWrite::Nothing,
         (RowState::Loaded, SessionEnding::Destroyed) => RowWrite::Delete,
@@ -158,7 +167,7 @@ pub(crate) fn cookie(
     options: &SessionOptions,
     facts: &SegmentFacts,
     written: RowWrite,
-    ticket: PresentedCookie,
+    presented: PresentedCookie,
     about: CookieFacts,
 ) -> CookieFate {
     let expire = if options.expire_on_destroy {
@@ -180,7 +189,7 @@ pub(crate) fn cookie(
                 CookieFate::AsBefore
             }
         }
-        RowWrite::Nothing => match (facts.standing, facts.ending, ticket) {
+        RowWrite::Nothing => match (facts.row_state, facts.ending, presented) {
             _ if facts.is_saved => CookieFate::AsBefore,
             (RowState::New, _, PresentedCookie::Dead) => expire,
             (

@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use super::Visit;
 use crate::record::SessionId;
+use crate::visit::Visit;
 use cloakroom_base::limits::SESSION_IDS_MAX;
 
 /// The sessions that a visit's valid cookies name.

@@ -1,49 +1,52 @@
 //! One run of an attempt on a session: the load that it waits for, its transaction, and the commit. Performs the I/O, which
-//! the transaction itself does not do. The manager decides whether an attempt is run again.
+//! the transaction itself does not do. The transaction loop decides whether an attempt is run again.
+//!
+//! This file has the states. Each of its modules adds one subject and uses only those before it:
+//! `snapshot_check`, `lock_queue`, `cookies`, `logout`, `commit` and `release`.
 
-mod check;
 mod commit;
-mod cookie;
-mod fold;
-mod lock;
-mod rivals;
-
-pub(crate) use check::{RowKnownSince, SnapshotCheck};
-pub(crate) use lock::LockTurn;
+mod cookies;
+mod lock_queue;
+mod logout;
+mod release;
+mod snapshot_check;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio_util::task::AbortOnDropHandle;
-
-use super::manager::{LoadedRow, SessionManager};
-use super::policy::{LinkSecurity, PresentedCookie, RowState};
-use super::rivals::RowClaim;
-use super::transaction::{BaseRow, Transaction};
-use super::{CookieChange, SessionCallError, Visit};
+use crate::error::SessionCallError;
+use crate::load::{LoadedRow, load};
+use crate::lock::LockUnavailable;
+use crate::outcome::{CookieChange, TransactionRefusal};
+use crate::policy::{LinkSecurity, PresentedCookie, RowState};
 use crate::record::SessionId;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::rivals::RowClaim;
+use crate::shared::SessionShared;
+use crate::start::{LoadPhase, SnapshotCheck, StartState};
+use crate::store::StoreErrorKind;
+use crate::transaction::{BaseRow, Transaction};
+use crate::visit::Visit;
+use crate::visit_lock::VisitLock;
 use cloakroom_base::deadline::Deadline;
-use cloakroom_base::limits::UNUSED_LOAD_WAIT_MAX;
 use cloakroom_base::quota::Reservation;
 
 /// One run of an attempt on a session.
 pub(crate) struct SessionRun {
-    manager: Arc<SessionManager>,
+    shared: Arc<SessionShared>,
     phase: LoadPhase,
     check: SnapshotCheck,
     link: LinkSecurity,
     deadline: Deadline,
     /// The request's reservation among the requests under way.
     place: Option<Reservation>,
-    ticket: PresentedCookie,
+    presented: PresentedCookie,
     /// The sessions that the visit's cookies name.
     claim: RowClaim,
     /// The id among them whose row the run has seen.
     seen: Option<SessionId>,
     /// Whether the run has deleted, or tried to delete, the sessions in `claim` other than `seen`.
-    has_ended_unseen: bool,
-    turn: LockTurn,
+    has_deleted_unseen: bool,
+    lock: VisitLock,
     /// Why the run has to end.
     stop: Option<RunStop>,
     /// Whether a `save` or a `reload` failed because of the store. The guest received the error, but the response is a 503 nevertheless.
@@ -58,123 +61,94 @@ pub(crate) struct SessionRun {
     cookie: CookieChange,
 }
 
-/// The state that a run starts from.
-pub(crate) struct StartState {
-    pub(crate) phase: LoadPhase,
-    pub(crate) check: SnapshotCheck,
-}
-
-impl From<LoadPhase> for StartState {
-    fn from(phase: LoadPhase) -> Self {
-        let check = SnapshotCheck::Done;
-        Self { phase, check }
-    }
-}
-
-/// The state of the run's session.
-pub(crate) enum LoadPhase {
-    /// The row is being loaded. If there is no row, the session is in state `absent`.
-    Loading {
-        id: SessionId,
-        row: PendingRow,
-        absent: RowState,
-    },
-    /// The session can be used.
-    Open(Box<Transaction>),
-    /// The store did not return the row, for a reason of this kind.
-    Down(StoreErrorKind),
-}
-
-/// A task that reads a row. It is aborted when the run that waits for it is dropped, for example because its guest's
-/// concurrency limit refused the request.
-pub(crate) type Loading = AbortOnDropHandle<Result<LoadedRow, StoreError>>;
-
-/// A row that was requested from the store.
-pub(crate) enum PendingRow {
-    Here(Option<Result<LoadedRow, StoreError>>),
-    OnItsWay(Loading),
-}
-
-impl PendingRow {
-    /// Waits for the row. The row is returned once; later calls fail.
-    async fn take(&mut self) -> Result<LoadedRow, StoreErrorKind> {
-        let loaded = match self {
-            Self::Here(loaded) => loaded.take(),
-            Self::OnItsWay(task) => task.await.ok(),
-        };
-        match loaded {
-            Some(loaded) => loaded.map_err(|error| error.kind),
-            None => Err(StoreErrorKind::Unavailable),
-        }
-    }
+/// The session cookies of a visit.
+#[derive(Clone)]
+pub(crate) struct VisitCookies {
+    pub(crate) presented: PresentedCookie,
+    /// The sessions that the cookies name.
+    pub(crate) claim: RowClaim,
 }
 
 /// Why a run must end, or cannot be released.
 pub(crate) enum RunStop {
-    /// Another commit came first and changed data that this run has seen.
+    /// Another commit came first and changed data that this run has seen. The attempt may run again.
     Conflict(NewerRow),
-    /// The store failed.
-    Store,
-    /// The store's column is too small for the row.
-    TooLarge,
-    /// The store's table permanently refuses the row.
-    Refused,
-    /// The session lock was not available in time.
-    Busy,
-    /// The guest wrote, and its request came with several sessions.
-    Several,
-}
-
-impl RunStop {
-    /// Returns the stop that a store failure causes, whether the run loads, commits or deletes.
-    fn of(kind: StoreErrorKind) -> Self {
-        match kind {
-            StoreErrorKind::TooLarge => Self::TooLarge,
-            StoreErrorKind::Refused => Self::Refused,
-            StoreErrorKind::Unavailable | StoreErrorKind::Broken => Self::Store,
-        }
-    }
+    /// Nothing may be released.
+    Refused(TransactionRefusal),
 }
 
 /// The session's state that replaced the row the run had started from.
 pub(crate) enum NewerRow {
     /// A newer row: another request came first.
-    Row(Arc<BaseRow>),
+    Contended(Arc<BaseRow>),
     /// No session.
     Gone,
     /// A newer row: the run started from an old snapshot.
-    Newer(Arc<BaseRow>),
+    StaleSnapshot(Arc<BaseRow>),
     /// A newer row that this process has written. The store was not asked.
     Remembered(Arc<BaseRow>),
     /// No row under this id, and it is unknown since when: the run started from a snapshot.
     Unknown(SessionId),
 }
 
+impl From<TransactionRefusal> for RunStop {
+    fn from(refusal: TransactionRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<LockUnavailable> for RunStop {
+    fn from(unavailable: LockUnavailable) -> Self {
+        Self::Refused(unavailable.into())
+    }
+}
+
+impl From<StoreErrorKind> for RunStop {
+    fn from(kind: StoreErrorKind) -> Self {
+        Self::Refused(kind.into())
+    }
+}
+
+/// Whether a write reveals the session's content to its guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteVisibility {
+    /// It reveals nothing.
+    Blind,
+    /// It reveals the content, or commits data that was seen.
+    Seeing,
+}
+
+/// Whether the guest made a call on its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WasCalled {
+    Yes,
+    No,
+}
+
 impl SessionRun {
     pub(crate) fn new(
-        manager: Arc<SessionManager>,
+        shared: Arc<SessionShared>,
         visit: &Visit,
-        ticket: PresentedCookie,
-        claim: RowClaim,
-        footing: StartState,
-        turn: LockTurn,
+        cookies: VisitCookies,
+        start: StartState,
+        lock: VisitLock,
     ) -> Self {
-        let base = match &footing.phase {
+        let base = match &start.phase {
             LoadPhase::Open(transaction) => transaction.base(),
-            LoadPhase::Loading { .. } | LoadPhase::Down(_) => None,
+            LoadPhase::Loading { .. } | LoadPhase::Failed(_) => None,
         };
         Self {
-            manager,
-            claim,
+            shared,
             seen: base.map(|base| base.id.clone()),
-            has_ended_unseen: false,
-            phase: footing.phase,
-            check: footing.check,
+            has_deleted_unseen: false,
+            phase: start.phase,
+            check: start.check,
             link: LinkSecurity::of(visit),
             deadline: visit.deadline.clone(),
             place: visit.place.clone(),
-            ticket,
-            turn,
+            presented: cookies.presented,
+            claim: cookies.claim,
+            lock,
             stop: None,
             has_store_failed: false,
             has_written: false,
@@ -184,8 +158,8 @@ impl SessionRun {
         }
     }
 
-    pub(crate) fn manager(&self) -> &Arc<SessionManager> {
-        &self.manager
+    pub(crate) fn shared(&self) -> &Arc<SessionShared> {
+        &self.shared
     }
 
     pub(crate) fn link(&self) -> LinkSecurity {
@@ -224,14 +198,9 @@ impl SessionRun {
         self.stop.take()
     }
 
-    /// Returns the change that the run makes to the visitor's cookies. Call it once.
-    pub(crate) fn take_cookie(&mut self) -> CookieChange {
-        let own = std::mem::replace(&mut self.cookie, CookieChange::Keep);
-        self.with_strays(own)
-    }
-
-    pub(crate) fn take_turn(&mut self) -> LockTurn {
-        std::mem::take(&mut self.turn)
+    /// Takes the visit's lock out of the run, for the next run or to release it.
+    pub(crate) fn take_lock(&mut self) -> VisitLock {
+        std::mem::take(&mut self.lock)
     }
 
     /// Waits for the row and returns the session.
@@ -239,7 +208,7 @@ impl SessionRun {
     /// Cancel safety: if the call is dropped, the load continues and the next call waits for it.
     ///
     /// # Errors
-    /// As [`RunStop::of`] when the store does not return the row.
+    /// [`RunStop::Refused`] when the store does not return the row.
     pub(crate) async fn open(&mut self) -> Result<&mut Transaction, RunStop> {
         if let LoadPhase::Loading { id, row, absent } = &mut self.phase {
             let loaded = row.take().await;
@@ -247,26 +216,26 @@ impl SessionRun {
             self.phase = match loaded {
                 Ok(LoadedRow::Row(base)) => {
                     self.note_seen(&base, absent);
-                    self.manager.on_row(base, self.link)
+                    LoadPhase::on_row(&self.shared, base, self.link)
                 }
                 Ok(LoadedRow::Several) => {
-                    self.manager.note_several();
-                    self.manager.fresh(RowState::Several, self.link)
+                    self.shared.note_several();
+                    self.without_row(RowState::Several)
                 }
                 Ok(LoadedRow::Absent) => {
-                    self.has_no_row(absent, PresentedCookie::Dead);
-                    let session = self.manager.keys.load().fingerprint(&id);
+                    self.note_absent(absent, PresentedCookie::Dead);
+                    let session = self.shared.fingerprint(&id);
                     tracing::debug!(
                         session,
                         "a visitor presented a session that no longer exists"
                     );
-                    self.manager.fresh(absent, self.link)
+                    self.without_row(absent)
                 }
                 Ok(LoadedRow::Corrupt) => {
-                    self.has_no_row(absent, PresentedCookie::Corrupt);
-                    self.manager.fresh(absent, self.link)
+                    self.note_absent(absent, PresentedCookie::Corrupt);
+                    self.without_row(absent)
                 }
-                Err(kind) => LoadPhase::Down(kind),
+                Err(kind) => LoadPhase::Failed(kind),
             };
         }
         self.transaction()
@@ -284,121 +253,41 @@ impl SessionRun {
     fn transaction(&mut self) -> Result<&mut Transaction, RunStop> {
         match &mut self.phase {
             LoadPhase::Open(transaction) => Ok(transaction),
-            LoadPhase::Down(kind) => Err(RunStop::of(*kind)),
-            LoadPhase::Loading { .. } => Err(RunStop::Store),
+            LoadPhase::Failed(kind) => Err((*kind).into()),
+            LoadPhase::Loading { .. } => Err(TransactionRefusal::StoreUnavailable.into()),
+        }
+    }
+
+    fn without_row(&self, row_state: RowState) -> LoadPhase {
+        LoadPhase::without_row(&self.shared, row_state, self.link)
+    }
+
+    /// Notes that the row of the visit's session exists. Without it, the session would have been in state `absent`.
+    fn note_seen(&mut self, base: &BaseRow, absent: RowState) {
+        self.seen = Some(base.id.clone());
+        // The visit's first run chooses among several sessions; a later run loads the session that was chosen.
+        if absent == RowState::New && matches!(self.claim, RowClaim::Several(_)) {
+            self.shared.counters.stray_cookies.add_one();
+        }
+    }
+
+    /// Notes that the visit's session has no row.
+    fn note_absent(&mut self, absent: RowState, presented: PresentedCookie) {
+        // If the session vanished during the visit, the visitor's cookie must not be expired.
+        if absent == RowState::New {
+            self.presented = presented;
+            if presented == PresentedCookie::Dead {
+                self.shared.counters.dead_cookies.add_one();
+            }
         }
     }
 
     /// Reads the row as the store has it now.
     ///
     /// # Errors
-    /// As [`RunStop::of`].
+    /// [`RunStop::Refused`] when the store does not return the row.
     async fn load(&self, id: &SessionId) -> Result<LoadedRow, RunStop> {
-        let loaded = self.manager.load(id).await;
-        loaded.map_err(|error| RunStop::of(error.kind))
+        let loaded = load(&self.shared, id).await;
+        loaded.map_err(|error| error.kind.into())
     }
-
-    fn has_no_row(&mut self, absent: RowState, ticket: PresentedCookie) {
-        // If the session vanished during the visit, the visitor's cookie must not be expired.
-        if absent == RowState::New {
-            self.ticket = ticket;
-            if ticket == PresentedCookie::Dead {
-                self.manager.counters.dead_cookies.add_one();
-            }
-        }
-    }
-
-    /// Discards uncommitted changes and reads the row again.
-    ///
-    /// # Errors
-    /// As [`RunStop::of`] when the store does not return the row. [`RunStop::Conflict`] when data that the guest has seen differs
-    /// now, or the session is gone.
-    pub(crate) async fn reload(&mut self) -> Result<(), RunStop> {
-        let base = self.open().await?.base().map(|base| base.id.clone());
-        let newer = match base {
-            None => None,
-            Some(id) => match self.load(&id).await? {
-                LoadedRow::Row(base) => Some(base),
-                LoadedRow::Absent | LoadedRow::Corrupt | LoadedRow::Several => {
-                    return Err(self.is_gone(id).await);
-                }
-            },
-        };
-        let on_conflict = newer.clone();
-        let reloaded = self.open().await?.reload(newer);
-        if reloaded.is_err() {
-            let stop = on_conflict.map(|row| self.is_newer(row));
-            return Err(stop.unwrap_or(RunStop::Conflict(NewerRow::Gone)));
-        }
-        self.check = SnapshotCheck::Done;
-        Ok(())
-    }
-
-    /// Takes the session lock at the run's first write that depends on the session's content, if other requests contend for the session.
-    ///
-    /// # Errors
-    /// As [`SessionRun::commit`].
-    pub(crate) async fn before_write(&mut self, writing: WriteVisibility) -> Result<(), RunStop> {
-        let has_seen = self.open().await?.has_seen() || writing == WriteVisibility::Seeing;
-        if has_seen && !self.has_written {
-            if self.awaits_turn() {
-                self.take_its_turn().await?;
-                self.catch_up().await?;
-            }
-            self.has_written = true;
-        }
-        Ok(())
-    }
-
-    /// Commits the guest's remaining changes and returns the change to the cookie. `was_called` says whether the guest made any call.
-    ///
-    /// # Errors
-    /// The reason why nothing may be released.
-    pub(crate) async fn release(&mut self, was_called: WasCalled) -> Result<CookieChange, RunStop> {
-        if was_called == WasCalled::No && !self.await_unused().await {
-            return Ok(CookieChange::Keep);
-        }
-        self.open().await?;
-        if self.has_store_failed {
-            return Err(RunStop::Store);
-        }
-        self.commit(super::policy::CommitTrigger::Release).await?;
-        Ok(self.take_cookie())
-    }
-
-    /// Waits for a row that the guest did not use, but only briefly, because the store may be down. Returns whether the
-    /// session's state is known.
-    async fn await_unused(&mut self) -> bool {
-        let opened = tokio::time::timeout(UNUSED_LOAD_WAIT_MAX, async {
-            self.open().await?;
-            self.verify().await
-        });
-        match opened.await {
-            Ok(Ok(())) => true,
-            // The guest has seen nothing, so it need not run again.
-            Ok(Err(RunStop::Conflict(NewerRow::Unknown(_)))) => {
-                self.has_no_row(RowState::New, PresentedCookie::Dead);
-                self.phase = self.manager.fresh(RowState::New, self.link);
-                self.check = SnapshotCheck::Done;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Whether a write reveals the session's content to its guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteVisibility {
-    /// It reveals nothing.
-    Blind,
-    /// It reveals the content, or commits data that was seen.
-    Seeing,
-}
-
-/// Whether the guest made a call on its session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WasCalled {
-    Yes,
-    No,
 }

@@ -1,11 +1,12 @@
 //! Sessions that no visit created, for tests that need a session before their first request. Does not store them.
 
-use super::SessionManager;
-use super::policy::{self, LinkSecurity};
+use crate::options::SessionOptions;
+use crate::policy::{self, LinkSecurity};
 use crate::record::{
     CommitToken, Document, SessionId, SessionRecord, StoredCookieObject, TokenHistory, check_value,
     is_reserved_key,
 };
+use crate::shared::SessionShared;
 use crate::store::{Commit, RowChange};
 use cloakroom_base::clock::round_to_seconds;
 
@@ -54,70 +55,68 @@ pub enum SeedError {
     },
 }
 
-impl SessionManager {
-    /// Creates a session from keys and JSON texts, as a guest would have filled it now for a visitor without TLS.
-    ///
-    /// # Errors
-    /// [`SeedError`] if a guest's write would have been refused.
-    pub fn seed<'a>(
-        &self,
-        entries: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<SessionSeed, SeedError> {
-        let options = &self.options;
-        let now_ms = self.clock.now_ms();
-        let now_s = round_to_seconds(now_ms);
-        let attributes = policy::new_cookie(&options.cookie, LinkSecurity::Plain, now_ms);
-        let max_age_ms = attributes.original_max_age_ms;
-        let expiry = policy::expiry(options, max_age_ms, Some(now_s), now_ms);
-        let mut cookie = StoredCookieObject::new(&attributes);
-        cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
-        let mut document = Document::new(cookie).held_in(options.charset);
-        for (key, value) in entries {
-            self.check_key(key)?;
-            let value = check_value(value).map_err(|reason| SeedError::Value {
-                key: key.to_owned(),
-                reason,
-            })?;
-            document.set(key, value);
-        }
-        let (keys, keys_max) = (document.key_count(), options.keys_max);
-        if keys > keys_max {
-            return Err(SeedError::TooManyKeys { keys, keys_max });
-        }
-        let (bytes, bytes_max) = (document.json_len(), options.session_bytes_max);
-        if bytes > bytes_max {
-            return Err(SeedError::TooLarge { bytes, bytes_max });
-        }
-        let id = SessionId::generate();
-        let record = SessionRecord {
-            data: document.to_bytes(),
-            expires_at_s: expiry.row_at_s,
-            tokens: TokenHistory::default().push(CommitToken::generate()),
-            created_at_s: Some(now_s),
-        };
-        Ok(SessionSeed {
-            cookie: self.keys.load().sign(&id),
-            commit: Commit {
-                id,
-                change: RowChange::Create(record),
-            },
-        })
-    }
-
-    fn check_key(&self, key: &str) -> Result<(), SeedError> {
-        let bytes_max = self.options.key_bytes_max;
-        let reason = if key.is_empty() {
-            "it is empty".to_owned()
-        } else if is_reserved_key(key) {
-            "it is reserved".to_owned()
-        } else if key.len() > bytes_max {
-            format!("it has {} bytes and may have {bytes_max}", key.len())
-        } else {
-            return Ok(());
-        };
-        Err(SeedError::Key {
+/// Creates a session from keys and JSON texts, as a guest would have filled it now for a visitor without TLS.
+///
+/// # Errors
+/// [`SeedError`] if a guest's write would have been refused.
+pub(crate) fn seed<'a>(
+    shared: &SessionShared,
+    entries: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<SessionSeed, SeedError> {
+    let options = &shared.options;
+    let now_ms = shared.clock.now_ms();
+    let now_s = round_to_seconds(now_ms);
+    let attributes = policy::new_cookie(&options.cookie, LinkSecurity::Plain, now_ms);
+    let max_age_ms = attributes.original_max_age_ms;
+    let expiry = policy::expiry(options, max_age_ms, Some(now_s), now_ms);
+    let mut cookie = StoredCookieObject::new(&attributes);
+    cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
+    let mut document = Document::new(cookie).held_in(options.charset);
+    for (key, value) in entries {
+        check_key(options, key)?;
+        let value = check_value(value).map_err(|reason| SeedError::Value {
             key: key.to_owned(),
             reason,
-        })
+        })?;
+        document.set(key, value);
     }
+    let (keys, keys_max) = (document.key_count(), options.keys_max);
+    if keys > keys_max {
+        return Err(SeedError::TooManyKeys { keys, keys_max });
+    }
+    let (bytes, bytes_max) = (document.json_len(), options.session_bytes_max);
+    if bytes > bytes_max {
+        return Err(SeedError::TooLarge { bytes, bytes_max });
+    }
+    let id = SessionId::generate();
+    let record = SessionRecord {
+        data: document.to_bytes(),
+        expires_at_s: expiry.row_at_s,
+        tokens: TokenHistory::default().push(CommitToken::generate()),
+        created_at_s: Some(now_s),
+    };
+    Ok(SessionSeed {
+        cookie: shared.sign(&id),
+        commit: Commit {
+            id,
+            change: RowChange::Create(record),
+        },
+    })
+}
+
+fn check_key(options: &SessionOptions, key: &str) -> Result<(), SeedError> {
+    let bytes_max = options.key_bytes_max;
+    let reason = if key.is_empty() {
+        "it is empty".to_owned()
+    } else if is_reserved_key(key) {
+        "it is reserved".to_owned()
+    } else if key.len() > bytes_max {
+        format!("it has {} bytes and may have {bytes_max}", key.len())
+    } else {
+        return Ok(());
+    };
+    Err(SeedError::Key {
+        key: key.to_owned(),
+        reason,
+    })
 }

@@ -9,45 +9,45 @@
 use std::time::{Duration, Instant};
 
 use crate::record::{CommitToken, SessionId, SessionRecord};
-use crate::store::{Commit, CommitVerdict, RowChange, SessionStore};
+use crate::store::{Commit, CommitVerdict, RowChange, SessionStore, StoreError};
 use cloakroom_base::clock::Clock;
 
-/// The outcome of a commit whose reply was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SettledCommit {
-    /// The commit is durable.
-    Committed,
-    /// The commit did not happen and never will: another commit came first.
-    NotApplied,
-    /// The outcome cannot be determined. The commit must not be repeated.
-    Unknown,
+/// A commit whose reply was lost.
+pub(crate) struct LostCommit<'a> {
+    /// The commit. A creation is not allowed: it could succeed after the session's end.
+    pub(crate) commit: &'a Commit,
+    /// The token by which the commit can be recognised, if it writes a row.
+    pub(crate) token: Option<CommitToken>,
+    /// The store's error.
+    pub(crate) error: StoreError,
 }
 
 /// The smallest and the largest wait between tries.
 const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
-/// Determines the outcome of `commit`. A creation is not allowed: it could succeed after the session's end.
+/// Determines the outcome of a commit: [`CommitVerdict::Committed`] if it is durable, [`CommitVerdict::Conflict`] if it did not
+/// happen and never will, because another commit came first, and [`CommitVerdict::Ambiguous`] if its outcome cannot be
+/// determined. The commit must not be repeated then.
 ///
 /// If the store is down, this tries until the deadline, but at least once.
 pub(crate) async fn settle(
     store: &dyn SessionStore,
     clock: &Clock,
-    commit: &Commit,
-    token: Option<CommitToken>,
+    lost: LostCommit<'_>,
     deadline: Instant,
-) -> SettledCommit {
-    let is_blind = matches!(commit.change, RowChange::Delete { base: None });
+) -> CommitVerdict {
+    let is_blind = matches!(lost.commit.change, RowChange::Delete { base: None });
     if !is_blind && !store.keeps_tokens() {
-        return SettledCommit::Unknown;
+        return CommitVerdict::Ambiguous(lost.error);
     }
     let mut wait = WAITS.0;
     loop {
-        let verdict = commit_one(store, clock, commit).await;
+        let verdict = commit_one(store, clock, lost.commit).await;
         match verdict {
-            CommitVerdict::Committed => return SettledCommit::Committed,
+            CommitVerdict::Committed => return CommitVerdict::Committed,
             CommitVerdict::Conflict => {
-                if let Some(rows) = read(store, clock, commit).await {
-                    return judge(commit, token, &rows);
+                if let Some(rows) = read(store, clock, lost.commit).await {
+                    return judge(lost, &rows);
                 }
             }
             // A rolled-back statement proves nothing: the row may still be the commit's base, so the first statement may still succeed.
@@ -56,7 +56,7 @@ pub(crate) async fn settle(
             | CommitVerdict::Failed(_) => {}
         }
         if Instant::now() + wait >= deadline {
-            return SettledCommit::Unknown;
+            return CommitVerdict::Ambiguous(lost.error);
         }
         tokio::time::sleep(jittered(wait)).await;
         wait = (wait * 2).min(WAITS.1);
@@ -108,15 +108,17 @@ fn new_id(change: &RowChange) -> Option<&SessionId> {
     }
 }
 
-fn judge(commit: &Commit, token: Option<CommitToken>, rows: &CommitRows) -> SettledCommit {
-    let is_mine = |row: &SessionRecord| token.is_some_and(|mine| row.tokens.contains(mine));
+fn judge(lost: LostCommit<'_>, rows: &CommitRows) -> CommitVerdict {
+    let is_mine = |row: &SessionRecord| lost.token.is_some_and(|mine| row.tokens.contains(mine));
     // Only this commit knows the id that it moves the session to.
     if rows.moved.is_some() || rows.own.as_ref().is_some_and(is_mine) {
-        return SettledCommit::Committed;
+        return CommitVerdict::Committed;
     }
-    let base = match &commit.change {
+    let base = match &lost.commit.change {
         RowChange::Update { base, .. } | RowChange::Delete { base: Some(base) } => base,
-        RowChange::Create(_) | RowChange::Delete { base: None } => return SettledCommit::Unknown,
+        RowChange::Create(_) | RowChange::Delete { base: None } => {
+            return CommitVerdict::Ambiguous(lost.error);
+        }
     };
     // If our token is missing but the token before it is present, our commit never happened. If both are missing, the row
     // is another one under the same id (Express recreates rows that were deleted), and our commit may have been in the old
@@ -126,8 +128,8 @@ fn judge(commit: &Commit, token: Option<CommitToken>, rows: &CommitRows) -> Sett
         before_ours.is_some_and(|token| row.tokens.contains(token))
     };
     if rows.own.as_ref().is_some_and(is_overtaken) {
-        SettledCommit::NotApplied
+        CommitVerdict::Conflict
     } else {
-        SettledCommit::Unknown
+        CommitVerdict::Ambiguous(lost.error)
     }
 }

@@ -12,8 +12,8 @@ use std::time::Instant;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::transaction::BaseRow;
 use crate::record::SessionId;
+use crate::transaction::BaseRow;
 
 /// The largest number of visits that ask the store first after a session's snapshots were found stale repeatedly. This
 /// happens when another host, or Express, writes the session as well.
@@ -136,17 +136,17 @@ impl Snapshots {
     }
 
     /// Notes that the snapshot a visit started from matched the store. The next visit is expected to access the session in the same way.
-    pub(crate) fn held(&self, id: &SessionId, last: LastVisit) {
+    pub(crate) fn confirm(&self, id: &SessionId, last: LastVisit) {
         let Some(cache) = &self.0 else { return };
         let is_news = |it: &Snapshot| it.ended_at.is_none() && (it.last != last || it.doubt > 0);
         if let Some(snapshot) = cache.peek(id).filter(is_news) {
             let doubt = snapshot.doubt / 2;
-            let held = Snapshot {
+            let confirmed = Snapshot {
                 last,
                 doubt,
                 ..snapshot
             };
-            cache.insert(id.clone(), held);
+            cache.insert(id.clone(), confirmed);
         }
     }
 

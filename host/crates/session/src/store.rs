@@ -238,3 +238,13 @@ pub enum StoreErrorKind {
     /// Any other error, such as a wrong schema, a missing privilege or a corrupt file.
     Broken,
 }
+
+impl StoreErrorKind {
+    /// Returns whether the store refused this row. It may accept another one.
+    pub(crate) fn is_about_row(self) -> bool {
+        match self {
+            Self::TooLarge | Self::Refused => true,
+            Self::Unavailable | Self::Broken => false,
+        }
+    }
+}

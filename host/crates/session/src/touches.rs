@@ -52,12 +52,12 @@ impl Touches {
         if pending.under_way.is_none() {
             pending.under_way = Some(HashMap::new());
             let (touches, store, clock) = (Arc::clone(self), Arc::clone(store), clock.clone());
-            tasks.spawn(async move { touches.tell(&*store, &clock).await });
+            tasks.spawn(async move { touches.send_batches(&*store, &clock).await });
         }
         true
     }
 
-    async fn tell(&self, store: &dyn SessionStore, clock: &Clock) {
+    async fn send_batches(&self, store: &dyn SessionStore, clock: &Clock) {
         while let Some(batch) = self.next_batch() {
             if let Err(error) = store.touch_many(&batch, clock.now_s()).await
                 // An outage of the store is logged by the metered store in front of it.

@@ -7,169 +7,35 @@
 //! A `save` closes a segment: it has validated the reads before it, and the reads after it start afresh on the committed row. A
 //! request with `save` is serializable segment by segment.
 
+mod base_row;
 mod log;
 mod plan;
 mod reads;
+mod working_copy;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use crate::error::SessionError;
+use crate::grant::SessionGrant;
+use crate::policy::{CommitRequest, LinkSecurity, RowState, SegmentFacts, SessionEnding};
 use crate::record::{
-    Charset, CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord,
-    StoredCookieObject, as_integer, is_reserved_key,
+    CookieAttributes, Document, SessionId, StoredCookieObject, as_integer, is_reserved_key,
 };
-
-use super::options::SessionOptions;
-use super::policy::{CommitTrigger, LinkSecurity, RowState, SegmentFacts, SessionEnding};
-use super::{SessionError, SessionGrant};
+pub(crate) use base_row::BaseRow;
 use log::ChangeLog;
 pub(crate) use log::ChangeOp;
-pub(crate) use plan::PlannedCommit;
+pub(crate) use plan::{CommitDecision, PlannedCommit};
 use reads::ReadSet;
-
-/// A row as it was read, with its parsed content.
-pub(crate) struct BaseRow {
-    pub(crate) id: SessionId,
-    pub(crate) record: SessionRecord,
-    document: Document,
-}
-
-impl BaseRow {
-    /// Parses a row.
-    ///
-    /// # Errors
-    /// Fails when the row's data is not a session.
-    pub(crate) fn new(
-        id: SessionId,
-        record: SessionRecord,
-        charset: Charset,
-    ) -> Result<Self, CorruptDocument> {
-        let document = Document::parse(&record.data)?.held_in(charset);
-        Ok(Self {
-            id,
-            record,
-            document,
-        })
-    }
-
-    /// Returns whether this is the same row, unchanged except for its expiry.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.record.tokens == other.record.tokens && self.record.data == other.record.data
-    }
-
-    /// Returns whether this row was written after `other`, as far as the tokens show.
-    pub(crate) fn is_after(&self, other: &Self) -> bool {
-        let (own, others) = (&self.record.tokens, &other.record.tokens);
-        let before = others.newest();
-        own != others && before.is_some_and(|token| own.contains(token))
-    }
-
-    /// Returns the approximate size in memory, in bytes.
-    pub(crate) fn weight(&self) -> usize {
-        const ROW: usize = 512;
-        const KEY: usize = 192;
-        // The text that was read may stay alive underneath the text that was written.
-        ROW + 2 * self.record.data.len() + KEY * self.document.key_count()
-    }
-}
+pub(crate) use working_copy::SessionLimits;
+use working_copy::{FreshCookie, WorkingCopy};
 
 /// The row was replaced, and data that the run has seen differs in the new row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadsChanged;
 
-/// The limits on a session's size.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SessionLimits {
-    bytes_max: usize,
-    keys_max: usize,
-    key_bytes_max: usize,
-    /// The characters that the store can hold.
-    charset: Charset,
-}
-
-impl SessionLimits {
-    pub(crate) fn of(options: &SessionOptions) -> Self {
-        Self {
-            bytes_max: options.session_bytes_max,
-            keys_max: options.keys_max,
-            key_bytes_max: options.key_bytes_max,
-            charset: options.charset,
-        }
-    }
-
-    /// Returns the smaller of these limits and those of the guest's grant.
-    fn within(self, grant: &SessionGrant) -> Self {
-        let least = |all: usize, own: Option<usize>| own.map_or(all, |own| own.min(all));
-        Self {
-            bytes_max: least(self.bytes_max, grant.session_bytes_max),
-            keys_max: least(self.keys_max, grant.keys_max),
-            ..self
-        }
-    }
-
-    /// Returns whether guests may write a key of this name at all.
-    fn allow_key(&self, key: &str) -> bool {
-        (1..=self.key_bytes_max).contains(&key.len()) && !is_reserved_key(key)
-    }
-}
-
-/// The session as the guest sees it: the base with the log applied.
-#[derive(Clone)]
-pub(crate) struct WorkingCopy {
-    document: Document,
-    ending: SessionEnding,
-    /// Whether the guest called `destroy`, even if it continued with a new session.
-    was_destroyed: bool,
-    /// The id that the session moves to, because of `renew` or `regenerate`.
-    new_id: Option<SessionId>,
-    is_regenerated: bool,
-    is_cookie_changed: bool,
-    is_touched: bool,
-}
-
-impl WorkingCopy {
-    fn new(document: Document) -> Self {
-        Self {
-            document,
-            ending: SessionEnding::Alive,
-            was_destroyed: false,
-            new_id: None,
-            is_regenerated: false,
-            is_cookie_changed: false,
-            is_touched: false,
-        }
-    }
-}
-
-/// The cookie of a session that this visit may create. Most visits create none, so its text is generated on demand.
-pub(crate) struct FreshCookie {
-    attributes: CookieAttributes,
-    charset: Charset,
-    stored: OnceLock<StoredCookieObject>,
-}
-
-impl FreshCookie {
-    fn new(attributes: &CookieAttributes, charset: Charset) -> Self {
-        Self {
-            attributes: attributes.clone(),
-            charset,
-            stored: OnceLock::new(),
-        }
-    }
-
-    fn get(&self) -> &StoredCookieObject {
-        self.stored
-            .get_or_init(|| StoredCookieObject::new(&self.attributes))
-    }
-
-    /// Returns a session with only this cookie.
-    fn document(&self) -> Document {
-        Document::new(self.get().clone()).held_in(self.charset)
-    }
-}
-
 /// The state of one run's session.
 pub(crate) struct Transaction {
-    standing: RowState,
+    row_state: RowState,
     base: Option<Arc<BaseRow>>,
     fresh_cookie: FreshCookie,
     limits: SessionLimits,
@@ -191,23 +57,23 @@ impl Transaction {
 
     /// Starts without a row: a new session, or a detached one that is never stored.
     pub(crate) fn without_row(
-        standing: RowState,
+        row_state: RowState,
         fresh_cookie: &CookieAttributes,
         limits: SessionLimits,
     ) -> Self {
         let document = Document::new(StoredCookieObject::new(fresh_cookie)).held_in(limits.charset);
-        Self::start(standing, None, document, fresh_cookie, limits)
+        Self::start(row_state, None, document, fresh_cookie, limits)
     }
 
     fn start(
-        standing: RowState,
+        row_state: RowState,
         base: Option<Arc<BaseRow>>,
         document: Document,
         fresh_cookie: &CookieAttributes,
         limits: SessionLimits,
     ) -> Self {
         Self {
-            standing,
+            row_state,
             base,
             fresh_cookie: FreshCookie::new(fresh_cookie, limits.charset),
             limits,
@@ -218,7 +84,7 @@ impl Transaction {
     }
 
     /// Applies the guest's own limits as well. The host-wide limits remain in force, and applying a grant twice is the same as once.
-    pub(crate) fn hold_to(&mut self, grant: &SessionGrant) {
+    pub(crate) fn apply_limits(&mut self, grant: &SessionGrant) {
         self.limits = self.limits.within(grant);
     }
 
@@ -227,8 +93,8 @@ impl Transaction {
         self.base.as_ref()
     }
 
-    pub(crate) fn standing(&self) -> RowState {
-        self.standing
+    pub(crate) fn row_state(&self) -> RowState {
+        self.row_state
     }
 
     pub(crate) fn ending(&self) -> SessionEnding {
@@ -400,41 +266,36 @@ impl Transaction {
     }
 
     /// Returns whether the guest ended several sessions and continued with a new one.
-    pub(crate) fn goes_on_after_several(&self) -> bool {
+    pub(crate) fn continues_after_several(&self) -> bool {
         let working = &self.working;
-        let has_gone_on = working.was_destroyed && working.ending == SessionEnding::Alive;
-        self.standing == RowState::Several && has_gone_on
+        let has_continued = working.was_destroyed && working.ending == SessionEnding::Alive;
+        self.row_state == RowState::Several && has_continued
     }
 
     /// Notes that the several sessions are deleted. Further writes of the guest belong to a new session.
-    pub(crate) fn begin_anew(&mut self) {
-        self.standing = RowState::New;
+    pub(crate) fn become_new(&mut self) {
+        self.row_state = RowState::New;
     }
 
     /// Returns the facts that [`policy::write`] needs.
-    pub(crate) fn facts(
-        &self,
-        trigger: CommitTrigger,
-        link: LinkSecurity,
-        is_saved: bool,
-    ) -> SegmentFacts {
+    fn facts(&self, request: CommitRequest) -> SegmentFacts {
         let working = &self.working;
         let is_modified = match &self.base {
             Some(base) => !working.document.has_same_entries(&base.document),
             None => working.document.key_count() > 0,
         };
         SegmentFacts {
-            standing: self.standing,
+            row_state: self.row_state,
             ending: working.ending,
             was_destroyed: working.was_destroyed,
-            trigger,
+            trigger: request.trigger,
             moves: working.new_id.is_some(),
             is_regenerated: working.is_regenerated,
             is_modified,
             is_cookie_changed: working.is_cookie_changed,
             has_changes: self.log.has_changes(),
-            is_saved,
-            is_deliverable: link == LinkSecurity::Secure || !self.attributes().secure,
+            is_saved: request.is_saved,
+            is_deliverable: request.link == LinkSecurity::Secure || !self.attributes().secure,
         }
     }
 }

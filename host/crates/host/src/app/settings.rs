@@ -36,13 +36,14 @@ pub(crate) fn session(config: &Config) -> session::SessionOptions {
         session_bytes_max: settings.limits.session_bytes_max,
         keys_max: settings.limits.keys_max,
         key_bytes_max: settings.limits.key_bytes_max,
-        slot_waiters_max: settings.limits.slot_waiters_max,
+        lock_waiters_max: settings.limits.slot_waiters_max,
         snapshots_bytes_max: match config.store.backend.location() {
             // Reading the rows themselves is as fast as reading a snapshot.
             StoreLocation::Memory => 0,
             StoreLocation::File(_) | StoreLocation::Server => settings.limits.snapshots_bytes_max,
         },
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
+        fold_commits: true,
         // Replaced by the store's value once it is open.
         charset: Charset::Unicode,
     }

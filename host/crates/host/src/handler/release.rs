@@ -80,11 +80,11 @@ impl SessionCookieField<'_> {
     fn append_to(&self, headers: &mut HeaderMap) {
         let own = match &self.change {
             CookieChange::Keep => return,
-            CookieChange::WithStrays { own, strays } => {
+            CookieChange::WithDuplicates { own, duplicates } => {
                 // The most likely scope comes last: for a cookie loaded from a file, curl obeys only the last of several
                 // expiries.
-                for stray in strays.iter().rev() {
-                    headers.append(SET_COOKIE, cookie::expire_cookie(self.name, stray));
+                for duplicate in duplicates.iter().rev() {
+                    headers.append(SET_COOKIE, cookie::expire_cookie(self.name, duplicate));
                 }
                 &**own
             }
@@ -97,7 +97,7 @@ impl SessionCookieField<'_> {
             CookieChange::Expire { attributes } => {
                 Some(cookie::expire_cookie(self.name, attributes))
             }
-            CookieChange::Keep | CookieChange::WithStrays { .. } => None,
+            CookieChange::Keep | CookieChange::WithDuplicates { .. } => None,
         };
         if let Some(value) = value {
             headers.append(SET_COOKIE, value);

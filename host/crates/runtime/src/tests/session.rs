@@ -74,7 +74,7 @@ impl Visitor {
             CookieChange::Set { value, .. } => self.cookie = Some(value.clone()),
             CookieChange::Expire { .. } => self.cookie = None,
             CookieChange::Keep => {}
-            CookieChange::WithStrays { .. } => panic!("the visitor has one cookie"),
+            CookieChange::WithDuplicates { .. } => panic!("the visitor has one cookie"),
         }
         outcome
     }

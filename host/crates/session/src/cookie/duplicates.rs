@@ -45,7 +45,7 @@ pub struct DuplicateCookies {
 /// of domains and paths.
 ///
 /// For names with the prefixes `__Host-` and `__Http-`, only the scope of `cookie` is returned, and nothing is guessed.
-pub fn stray_places(
+pub fn duplicate_places(
     name: &str,
     sent: RequestTarget<'_>,
     cookie: &CookieAttributes,

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Mutex;
 
-use super::super::run::{SessionRun, WriteVisibility};
-use super::super::transaction::ChangeOp;
-use super::super::{SessionAccessLevel, SessionCallError, SessionDenial, SessionError};
 use super::{Locked, Session, interrupted};
+use crate::denial::SessionDenial;
+use crate::error::{SessionCallError, SessionError};
+use crate::grant::SessionAccessLevel;
+use crate::run::{SessionRun, WriteVisibility};
+use crate::transaction::ChangeOp;
 
 impl Session {
     pub(crate) fn run(&self) -> Result<&Arc<Mutex<SessionRun>>, SessionError> {
@@ -27,7 +29,7 @@ impl Session {
         }
         match run.open().await {
             Ok(transaction) => {
-                transaction.hold_to(&self.0.grant);
+                transaction.apply_limits(&self.0.grant);
                 Ok(run)
             }
             Err(stop) => interrupted(&mut run, stop),
@@ -63,7 +65,7 @@ impl Session {
     }
 
     pub(crate) async fn now_ms(&self) -> Result<i64, SessionCallError> {
-        Ok(self.run()?.lock().await.manager().clock.now_ms())
+        Ok(self.run()?.lock().await.shared().clock.now_ms())
     }
 
     pub(crate) fn not_frozen(&self) -> Result<(), SessionError> {

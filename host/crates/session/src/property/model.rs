@@ -45,7 +45,7 @@ pub(crate) enum Fate {
 
 /// The state of a visit's session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Standing {
+pub(crate) enum SessionState {
     Unopened,
     New,
     Loaded(Name),
@@ -63,7 +63,7 @@ enum Ending {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Visit {
     number: usize,
-    standing: Standing,
+    state: SessionState,
     had_dead_cookie: bool,
     /// Whether its cookie names a row that it has not seen. Its `destroy` deletes that row nevertheless, after its segment.
     has_unseen: bool,
@@ -115,7 +115,7 @@ impl World {
         let empty = self.empty(options);
         self.visits.push(Visit {
             number: self.visits.len(),
-            standing: Standing::Unopened,
+            state: SessionState::Unopened,
             had_dead_cookie: false,
             has_unseen: false,
             removes_unseen: false,
@@ -154,30 +154,30 @@ impl World {
     ) -> Result<(), Impossible> {
         let fresh = self.empty(options);
         let shared = self.valid(Name::Shared).cloned();
-        let standing = self.visits[of].standing;
-        match standing {
-            Standing::Unopened => {
+        let state = self.visits[of].state;
+        match state {
+            SessionState::Unopened => {
                 let row = shared.filter(|_| opening != Opening::WithoutCookie);
                 let visit = &mut self.visits[of];
-                (visit.standing, visit.before) = match row {
-                    Some(row) => (Standing::Loaded(Name::Shared), row.content),
-                    None if opening == Opening::Again => (Standing::Detached, fresh),
-                    None => (Standing::New, fresh),
+                (visit.state, visit.before) = match row {
+                    Some(row) => (SessionState::Loaded(Name::Shared), row.content),
+                    None if opening == Opening::Again => (SessionState::Detached, fresh),
+                    None => (SessionState::New, fresh),
                 };
                 visit.had_dead_cookie =
-                    opening != Opening::WithoutCookie && visit.standing == Standing::New;
-                let has_seen = matches!(visit.standing, Standing::Loaded(_));
+                    opening != Opening::WithoutCookie && visit.state == SessionState::New;
+                let has_seen = matches!(visit.state, SessionState::Loaded(_));
                 visit.has_unseen = opening != Opening::WithoutCookie && !has_seen;
                 visit.working = visit.before.clone();
             }
-            Standing::Loaded(name) => {
+            SessionState::Loaded(name) => {
                 // A session that expired at its own `save` can still be read by the request that knows it, but not written.
                 let row = self.rows.get(&name).cloned().ok_or(Impossible)?;
                 let visit = &mut self.visits[of];
                 visit.before = row.content.clone();
                 visit.working = row.content;
             }
-            Standing::New | Standing::Detached => {}
+            SessionState::New | SessionState::Detached => {}
         }
         Ok(())
     }
@@ -198,27 +198,27 @@ impl World {
         }
         let is_modified = visit.working.entries != visit.before.entries;
         let is_asked = is_save || is_modified || visit.is_cookie_changed;
-        match (visit.standing, visit.ending) {
-            (Standing::New, Ending::Dropped)
+        match (visit.state, visit.ending) {
+            (SessionState::New, Ending::Dropped)
                 if visit.had_dead_cookie && !visit.is_saved && !is_save =>
             {
                 visit.expire_cookie(options);
             }
-            (Standing::Detached, _) | (_, Ending::Dropped) => {}
-            (Standing::Loaded(name), Ending::Destroyed) => {
+            (SessionState::Detached, _) | (_, Ending::Dropped) => {}
+            (SessionState::Loaded(name), Ending::Destroyed) => {
                 self.rows.remove(&name);
                 visit.is_saved |= is_save;
-                visit.standing = Standing::New;
+                visit.state = SessionState::New;
                 visit.working = self.empty(options);
                 visit.before = visit.working.clone();
                 visit.expire_cookie(options);
             }
-            (Standing::New | Standing::Unopened, Ending::Destroyed) => {
+            (SessionState::New | SessionState::Unopened, Ending::Destroyed) => {
                 if visit.had_dead_cookie && !visit.is_saved {
                     visit.expire_cookie(options);
                 }
             }
-            (Standing::New | Standing::Unopened, Ending::Alive) => {
+            (SessionState::New | SessionState::Unopened, Ending::Alive) => {
                 if is_asked || visit.is_regenerated || options.save_uninitialized {
                     let name = visit.mint();
                     self.write(&mut visit, name, is_modified, is_save, options);
@@ -227,7 +227,7 @@ impl World {
                     visit.expire_cookie(options);
                 }
             }
-            (Standing::Loaded(name), Ending::Alive) => {
+            (SessionState::Loaded(name), Ending::Alive) => {
                 let is_resaved = options.resave && !visit.is_saved && !is_save;
                 let is_written = is_asked || is_resaved || visit.moves_to.is_some();
                 if is_written && self.valid(name).is_none() {
@@ -300,7 +300,7 @@ impl World {
             expires_at_s: round_to_seconds(self.now_ms + max_age_ms.unwrap_or(idle_ms)),
         };
         self.rows.insert(name, row);
-        visit.standing = Standing::Loaded(name);
+        visit.state = SessionState::Loaded(name);
         visit.before = visit.working.clone();
         visit.is_saved |= is_save;
         visit.was_modified |= is_modified;

@@ -8,8 +8,8 @@ use tokio::sync::Barrier;
 use super::super::{
     SessionManager, SessionOptions, TransactionOutcome, TransactionRefusal, VisitStart,
 };
+use super::fixture::SessionFixture;
 use super::guest::{Trap, answered, guest, refused};
-use super::house::House;
 use super::stubborn::Asked;
 use crate::record::SessionId;
 
@@ -24,13 +24,13 @@ enum Arrival {
 
 /// Increments the number with `get` and `set`, and returns the number that was written.
 fn bump(
-    house: &House,
+    fixture: &SessionFixture,
     manager: &Arc<SessionManager>,
     id: &SessionId,
     (place, arrival): (usize, Arrival),
     barrier: Arc<Barrier>,
 ) -> tokio::task::JoinHandle<i64> {
-    let (manager, visit) = (Arc::clone(manager), house.visit(Some(id)));
+    let (manager, visit) = (Arc::clone(manager), fixture.visit(Some(id)));
     tokio::spawn(async move {
         if arrival == Arrival::Staggered {
             for _ in 0..place {
@@ -54,14 +54,19 @@ fn bump(
 }
 
 /// Runs a burst of `writers` on each of `managers`. No update is lost, and each number is written once.
-async fn burst(house: &House, managers: &[Arc<SessionManager>], writers: usize, arrival: Arrival) {
-    let id = house.make(None, &[("n", "0")]);
+async fn burst(
+    fixture: &SessionFixture,
+    managers: &[Arc<SessionManager>],
+    writers: usize,
+    arrival: Arrival,
+) {
+    let id = fixture.make(None, &[("n", "0")]);
     let barrier = Arc::new(Barrier::new(writers * managers.len()));
     let mut tasks = Vec::new();
     for place in 0..writers {
         for manager in managers {
             let at = (place, arrival);
-            tasks.push(bump(house, manager, &id, at, Arc::clone(&barrier)));
+            tasks.push(bump(fixture, manager, &id, at, Arc::clone(&barrier)));
         }
     }
     let mut numbers = Vec::new();
@@ -72,23 +77,23 @@ async fn burst(house: &House, managers: &[Arc<SessionManager>], writers: usize, 
     let all = writers * managers.len();
     let expected: Vec<i64> = (1..=all as i64).collect();
     assert_eq!(numbers, expected, "each number is answered once");
-    let stored = house.entry(&id, "n").await;
+    let stored = fixture.entry(&id, "n").await;
     assert_eq!(stored, Some(all.to_string()), "no update is lost");
 }
 
 /// Checks the cost of bursts of all sizes, on a store whose calls yield `pauses` times.
 async fn check_price(arrival: Arrival, pauses: usize) {
     for writers in [1, 2, 3, 8, 32, 64] {
-        let house = House::new();
-        house.store.pauses.store(pauses, Ordering::Relaxed);
+        let fixture = SessionFixture::new();
+        fixture.store.pauses.store(pauses, Ordering::Relaxed);
         burst(
-            &house,
-            std::slice::from_ref(&house.manager),
+            &fixture,
+            std::slice::from_ref(&fixture.manager),
             writers,
             arrival,
         )
         .await;
-        let runs = house.counters().runs.get();
+        let runs = fixture.counters().runs.get();
         let most = 2 * writers as u64 - 1;
         assert!(
             runs <= most,
@@ -97,7 +102,7 @@ async fn check_price(arrival: Arrival, pauses: usize) {
         if arrival == Arrival::Together {
             assert_eq!(runs, most, "all but the first had read what it changed");
         }
-        assert_eq!(house.counters().commits.get(), writers as u64);
+        assert_eq!(fixture.counters().commits.get(), writers as u64);
     }
 }
 
@@ -122,22 +127,22 @@ async fn a_burst_on_several_threads_costs_no_more() {
 #[tokio::test]
 async fn a_burst_over_two_processes_loses_nothing() {
     for arrival in [Arrival::Together, Arrival::Staggered] {
-        let house = House::new();
-        house.store.pauses.store(2, Ordering::Relaxed);
-        let managers = [Arc::clone(&house.manager), house.another_manager()];
-        burst(&house, &managers, 8, arrival).await;
+        let fixture = SessionFixture::new();
+        fixture.store.pauses.store(2, Ordering::Relaxed);
+        let managers = [Arc::clone(&fixture.manager), fixture.another_manager()];
+        burst(&fixture, &managers, 8, arrival).await;
     }
 }
 
 #[tokio::test]
 async fn a_burst_of_adds_runs_nobody_again() {
     for writers in [2, 8, 32, 64] {
-        let house = House::new();
-        house.store.pauses.store(2, Ordering::Relaxed);
-        let id = house.make(None, &[("n", "0")]);
+        let fixture = SessionFixture::new();
+        fixture.store.pauses.store(2, Ordering::Relaxed);
+        let id = fixture.make(None, &[("n", "0")]);
         let barrier = Arc::new(Barrier::new(writers));
         let one = |_| {
-            let (manager, visit) = (Arc::clone(&house.manager), house.visit(Some(&id)));
+            let (manager, visit) = (Arc::clone(&fixture.manager), fixture.visit(Some(&id)));
             let barrier = Arc::clone(&barrier);
             tokio::spawn(async move {
                 let mut guest = guest(|session, _| {
@@ -154,18 +159,18 @@ async fn a_burst_of_adds_runs_nobody_again() {
         for task in (0..writers).map(one).collect::<Vec<_>>() {
             task.await.expect("no panic");
         }
-        assert_eq!(house.entry(&id, "n").await, Some(writers.to_string()));
-        assert_eq!(house.counters().runs.get(), writers as u64);
+        assert_eq!(fixture.entry(&id, "n").await, Some(writers.to_string()));
+        assert_eq!(fixture.counters().runs.get(), writers as u64);
         let (reapplies, folded) = (
-            house.counters().reapplies.get(),
-            house.counters().folded_commits.get(),
+            fixture.counters().reapplies.get(),
+            fixture.counters().folded_commits.get(),
         );
         assert_eq!(
             reapplies + folded,
             writers as u64 - 1,
             "all but the first were applied to a newer row"
         );
-        let replaced = house.asked().await;
+        let replaced = fixture.asked().await;
         let replaced = replaced.iter().filter(|asked| **asked == Asked::Replace);
         // Each request tried to commit by itself. Then one or two held the lock, and folded the changes of the others into their commits.
         assert!(replaced.count() <= writers + 2, "{writers} writers");
@@ -174,11 +179,11 @@ async fn a_burst_of_adds_runs_nobody_again() {
 
 #[tokio::test]
 async fn exclusive_visits_never_meet() {
-    let house = House::new();
-    house.store.pauses.store(2, Ordering::Relaxed);
-    let id = house.make(None, &[("n", "0")]);
+    let fixture = SessionFixture::new();
+    fixture.store.pauses.store(2, Ordering::Relaxed);
+    let id = fixture.make(None, &[("n", "0")]);
     let one = |_| {
-        let (manager, mut visit) = (Arc::clone(&house.manager), house.visit(Some(&id)));
+        let (manager, mut visit) = (Arc::clone(&fixture.manager), fixture.visit(Some(&id)));
         visit.start = VisitStart::Exclusive;
         tokio::spawn(async move {
             let mut guest = guest(|session, _| async move { Ok(session.increment("n", 1).await?) });
@@ -190,20 +195,20 @@ async fn exclusive_visits_never_meet() {
         sums.push(task.await.expect("no panic"));
     }
     assert_eq!(sums, (1..=16).collect::<Vec<i64>>(), "in order of arrival");
-    assert_eq!(house.counters().runs.get(), 16);
-    assert_eq!(house.counters().conflicts.get(), 0);
+    assert_eq!(fixture.counters().runs.get(), 16);
+    assert_eq!(fixture.counters().conflicts.get(), 0);
 }
 
 #[tokio::test]
 async fn whom_a_full_queue_turns_away_has_written_nothing() {
-    let house = House::with(SessionOptions {
-        slot_waiters_max: 2,
+    let fixture = SessionFixture::with(SessionOptions {
+        lock_waiters_max: 2,
         ..SessionOptions::default()
     });
-    let id = house.make(None, &[("n", "0")]);
+    let id = fixture.make(None, &[("n", "0")]);
     let barrier = Arc::new(Barrier::new(9));
     let one = |_| {
-        let (manager, visit) = (Arc::clone(&house.manager), house.visit(Some(&id)));
+        let (manager, visit) = (Arc::clone(&fixture.manager), fixture.visit(Some(&id)));
         let barrier = Arc::clone(&barrier);
         tokio::spawn(async move {
             let mut guest = guest(|session, number| {
@@ -234,7 +239,7 @@ async fn whom_a_full_queue_turns_away_has_written_nothing() {
     }
     assert_eq!(
         answers, 4,
-        "the first, the slot's holder, and two that wait"
+        "the first, the lock's holder, and two that wait"
     );
-    assert_eq!(house.entry(&id, "n").await, Some(answers.to_string()));
+    assert_eq!(fixture.entry(&id, "n").await, Some(answers.to_string()));
 }

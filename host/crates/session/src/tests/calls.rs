@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use super::super::{CookieChange, Session, SessionCallError, SessionError};
+use super::fixture::{NOW_MS, SessionFixture, keys};
 use super::guest::{Guest, Trap, answered, guest};
-use super::house::{House, NOW_MS, keys};
 use cloakroom_base::limits::SESSION_VALUE_DEPTH_MAX;
 
 fn is_invalid<T>(told: &Result<T, SessionCallError>) -> bool {
@@ -25,16 +25,16 @@ where
     F: FnMut(Session, u32) -> Fut + Send,
     Fut: Future<Output = Result<(), Trap>> + Send,
 {
-    let house = House::new();
-    let id = house.make(None, entries);
-    let before = house.data(&id).await;
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, entries);
+    let before = fixture.data(&id).await;
     let calls: Guest<F> = guest(calls);
     assert_eq!(
-        answered(house.request(&id, calls).await).1,
+        answered(fixture.request(&id, calls).await).1,
         CookieChange::Keep
     );
-    assert_eq!(house.data(&id).await, before);
-    assert_eq!(house.counters().commits.get(), 0);
+    assert_eq!(fixture.data(&id).await, before);
+    assert_eq!(fixture.counters().commits.get(), 0);
 }
 
 #[tokio::test]
@@ -88,20 +88,20 @@ async fn every_json_text_is_kept_byte_for_byte() {
         "{\"a\":1,\"a\":2}",
         &deep,
     ];
-    let house = House::new();
+    let fixture = SessionFixture::new();
     for text in texts {
         let set = guest(|session, _| async move {
             session.set("a", &format!(" \n{text}\t")).await?;
             Ok(session.get("a").await?)
         });
-        let (read, cookie) = answered(house.first_request(set).await);
+        let (read, cookie) = answered(fixture.first_request(set).await);
         assert_eq!(
             read.as_deref(),
             Some(text),
             "without the white space around it"
         );
-        let id = super::house::set_for(&cookie);
-        assert_eq!(house.entry(&id, "a").await.as_deref(), Some(text));
+        let id = super::fixture::set_for(&cookie);
+        assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some(text));
     }
 }
 
@@ -168,7 +168,7 @@ async fn sums_that_do_not_fit_in_64_bits_are_refused() {
 
 #[tokio::test]
 async fn sums_are_exact() {
-    let house = House::new();
+    let fixture = SessionFixture::new();
     let max = i64::MAX;
     for (start, delta, sum) in [
         (None, 5, 5),
@@ -189,15 +189,15 @@ async fn sums_are_exact() {
             let incremented = session.increment("a", delta).await?;
             Ok((incremented, session.get("b").await?))
         });
-        let told = answered(house.first_request(sums).await).0;
+        let told = answered(fixture.first_request(sums).await).0;
         assert_eq!(told, (sum, Some(sum.to_string())), "{start:?} + {delta}");
     }
 }
 
 #[tokio::test]
 async fn keys_are_listed_in_the_order_they_were_written() {
-    let house = House::new();
-    let id = house.make(None, &[("b", "1"), ("a", "2"), ("c", "3")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("b", "1"), ("a", "2"), ("c", "3")]);
     let keys = guest(|session, _| async move {
         session.set("b", "9").await?;
         session.delete("a").await?;
@@ -207,10 +207,10 @@ async fn keys_are_listed_in_the_order_they_were_written() {
         Ok(session.list_keys().await?)
     });
     assert_eq!(
-        answered(house.request(&id, keys).await).0,
+        answered(fixture.request(&id, keys).await).0,
         ["b", "c", "a", "7"]
     );
-    let data = house.data(&id).await.expect("a row");
+    let data = fixture.data(&id).await.expect("a row");
     assert!(
         data.ends_with("},\"b\":9,\"c\":3,\"a\":8,\"7\":7}"),
         "{data}"
@@ -219,16 +219,16 @@ async fn keys_are_listed_in_the_order_they_were_written() {
 
 #[tokio::test]
 async fn clear_leaves_the_session_and_its_cookie() {
-    let house = House::new();
-    let id = house.make(Some(60_000), &[("a", "1"), ("b", "2")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(Some(60_000), &[("a", "1"), ("b", "2")]);
     let clear = guest(|session, _| async move {
         session.clear().await?;
         Ok((session.list_keys().await?, session.cookie().await?))
     });
-    let ((keys, cookie), change) = answered(house.request(&id, clear).await);
+    let ((keys, cookie), change) = answered(fixture.request(&id, clear).await);
     assert_eq!((keys.len(), cookie.original_max_age_ms), (0, Some(60_000)));
-    assert_eq!(super::house::set_for(&change), id);
-    let data = house.data(&id).await.expect("a row");
+    assert_eq!(super::fixture::set_for(&change), id);
+    let data = fixture.data(&id).await.expect("a row");
     assert!(
         data.starts_with("{\"cookie\":{") && data.ends_with("}}"),
         "{data}"
@@ -237,9 +237,9 @@ async fn clear_leaves_the_session_and_its_cookie() {
 
 #[tokio::test]
 async fn the_cookie_is_told_with_this_runs_changes() {
-    let house = House::new();
-    let id = house.make(Some(60_000), &[]);
-    house.clock.advance(20_000);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(Some(60_000), &[]);
+    fixture.clock.advance(20_000);
     let look = guest(|session, _| async move {
         let loaded = session.cookie().await?;
         session.touch().await?;
@@ -252,7 +252,7 @@ async fn the_cookie_is_told_with_this_runs_changes() {
         let regenerated = session.cookie().await?;
         Ok([loaded, touched, changed, unlimited, regenerated])
     });
-    let ages = answered(house.request(&id, look).await).0;
+    let ages = answered(fixture.request(&id, look).await).0;
     let ages = ages.map(|cookie| (cookie.original_max_age_ms, cookie.expires_at_ms));
     let minute = Some(60_000);
     let expected = [
@@ -276,22 +276,22 @@ async fn an_end_that_no_row_can_hold_is_refused() {
     })
     .await;
     for ms in [-NOW_MS, last_ms - NOW_MS + 499] {
-        let house = House::new();
-        let id = house.make(None, &[("a", "1")]);
+        let fixture = SessionFixture::new();
+        let id = fixture.make(None, &[("a", "1")]);
         let change = guest(|session, _| async move { Ok(session.set_max_age(Some(ms)).await?) });
-        answered(house.request(&id, change).await);
-        let ends_at_s = house.row(&id).await.expect("a row").expires_at_s;
+        answered(fixture.request(&id, change).await);
+        let ends_at_s = fixture.row(&id).await.expect("a row").expires_at_s;
         assert_eq!(ends_at_s, if ms < 0 { 0 } else { i64::from(u32::MAX) });
     }
 }
 
 #[tokio::test]
 async fn a_fingerprint_names_the_session_and_is_no_credential() {
-    let house = House::new();
-    let (id, other) = (house.make(None, &[]), house.make(None, &[]));
+    let fixture = SessionFixture::new();
+    let (id, other) = (fixture.make(None, &[]), fixture.make(None, &[]));
     let name = |id| {
         let reader = guest(|session, _| async move { Ok(session.fingerprint().await?) });
-        let request = house.request(id, reader);
+        let request = fixture.request(id, reader);
         async move { answered(request.await).0.expect("a session with a row") }
     };
     let told = name(&id).await;
@@ -322,10 +322,10 @@ async fn changes(session: &Session) -> Vec<Result<(), SessionCallError>> {
 
 #[tokio::test]
 async fn once_released_a_session_is_read_only() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1"), ("n", "1")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1"), ("n", "1")]);
     let kept = Mutex::new(None);
-    let outcome = house.request(
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
             let kept = &kept;
@@ -338,7 +338,7 @@ async fn once_released_a_session_is_read_only() {
     );
     answered(outcome.await);
     let session = kept.lock().unwrap().take().expect("the guest's handle");
-    let after_commit = house.data(&id).await;
+    let after_commit = fixture.data(&id).await;
     for (n, told) in changes(&session).await.into_iter().enumerate() {
         assert_eq!(
             told,
@@ -353,15 +353,15 @@ async fn once_released_a_session_is_read_only() {
         Some(keys().fingerprint(&id))
     );
     session.cookie().await.unwrap();
-    assert_eq!(house.data(&id).await, after_commit);
-    assert_eq!(house.counters().commits.get(), 1);
+    assert_eq!(fixture.data(&id).await, after_commit);
+    assert_eq!(fixture.counters().commits.get(), 1);
 }
 
 #[tokio::test]
 async fn what_was_done_before_the_freeze_is_committed_and_nothing_after_it() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1"), ("n", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1"), ("n", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move {
             session.set("a", "2").await?;
@@ -373,6 +373,6 @@ async fn what_was_done_before_the_freeze_is_committed_and_nothing_after_it() {
         }),
     );
     assert!(answered(outcome.await).0);
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
-    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("2"));
+    assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("1"));
 }

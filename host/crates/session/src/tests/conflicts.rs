@@ -2,8 +2,8 @@
 //! there. Otherwise the guest is run again.
 
 use super::super::{Session, SessionOptions, UnsetPolicy};
+use super::fixture::SessionFixture;
 use super::guest::{Trap, answered, guest};
-use super::house::House;
 use super::stubborn::Asked;
 use crate::record::SessionId;
 
@@ -65,26 +65,26 @@ const A_IS_TEXT: Content = (None, &[("a", "\"text\""), ("b", "2"), ("t", "\"text
 
 /// Returns how many runs a guest needs that makes these calls and then writes `z`, while the row becomes `after` in between.
 async fn runs(calls: &'static [Call], after: Content) -> u32 {
-    let house = House::new();
-    let id = house.make(BEFORE.0, BEFORE.1);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(BEFORE.0, BEFORE.1);
     let mut guest = guest(|session, number| {
-        let (house, id) = (&house, &id);
+        let (fixture, id) = (&fixture, &id);
         async move {
-            house.loaded().await;
+            fixture.loaded().await;
             for call in calls {
                 make(&session, *call).await?;
             }
             if number == 1 {
-                house.overwrite(id, after.0, after.1);
+                fixture.overwrite(id, after.0, after.1);
             }
             session.set("z", "true").await?;
             Ok(())
         }
     });
-    let visit = house.visit(Some(&id));
-    answered(house.manager.transact(visit, &mut guest).await);
+    let visit = fixture.visit(Some(&id));
+    answered(fixture.manager.transact(visit, &mut guest).await);
     let runs = guest.runs;
-    let reapplies = house.counters().reapplies.get();
+    let reapplies = fixture.counters().reapplies.get();
     assert_eq!(reapplies, u64::from(runs == 1), "{calls:?}, {after:?}");
     runs
 }
@@ -151,19 +151,19 @@ async fn a_run_that_saw_what_is_different_now_is_run_again() {
 
 #[tokio::test]
 async fn a_write_that_only_fitted_before_is_run_again() {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         keys_max: 3,
         ..SessionOptions::default()
     });
-    let id = house.make(None, &[("a", "1"), ("b", "2")]);
-    let outcome = house.request(
+    let id = fixture.make(None, &[("a", "1"), ("b", "2")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, number| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 let told = session.set("mine", "1").await;
                 if number == 1 {
-                    house.overwrite(id, None, &[("a", "1"), ("b", "2"), ("c", "3")]);
+                    fixture.overwrite(id, None, &[("a", "1"), ("b", "2"), ("c", "3")]);
                 }
                 Ok((number, told.is_ok()))
             }
@@ -175,45 +175,45 @@ async fn a_write_that_only_fitted_before_is_run_again() {
         (2, false),
         "the second run gets the error that the session is full"
     );
-    assert_eq!(house.entry(&id, "mine").await, None);
+    assert_eq!(fixture.entry(&id, "mine").await, None);
 }
 
 #[tokio::test]
 async fn both_writers_changes_are_in_the_row() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 session.set("mine", "1").await?;
                 let theirs =
                     guest(|session, _| async move { Ok(session.set("theirs", "2").await?) });
-                answered(house.request(id, theirs).await);
+                answered(fixture.request(id, theirs).await);
                 Ok(())
             }
         }),
     );
     answered(outcome.await);
-    assert_eq!(house.entry(&id, "mine").await.as_deref(), Some("1"));
-    assert_eq!(house.entry(&id, "theirs").await.as_deref(), Some("2"));
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "mine").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "theirs").await.as_deref(), Some("2"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("1"));
 }
 
 #[tokio::test]
 async fn the_second_run_sees_the_newer_row_and_nothing_of_the_first() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, number| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 let read = session.get("a").await?;
                 if number == 1 {
                     session.set("only-first", "1").await?;
-                    house.overwrite(id, None, &[("a", "2")]);
+                    fixture.overwrite(id, None, &[("a", "2")]);
                 }
                 session.set("last", &number.to_string()).await?;
                 Ok(read)
@@ -221,22 +221,22 @@ async fn the_second_run_sees_the_newer_row_and_nothing_of_the_first() {
         }),
     );
     assert_eq!(answered(outcome.await).0.as_deref(), Some("2"));
-    assert_eq!(house.entry(&id, "only-first").await, None);
-    assert_eq!(house.entry(&id, "last").await.as_deref(), Some("2"));
+    assert_eq!(fixture.entry(&id, "only-first").await, None);
+    assert_eq!(fixture.entry(&id, "last").await.as_deref(), Some("2"));
 }
 
 #[tokio::test]
 async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, number| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 session.get("a").await?;
                 if number == 1 {
-                    house.overwrite(id, None, &[("a", "2")]);
+                    fixture.overwrite(id, None, &[("a", "2")]);
                     let interrupted = session.reload().await;
                     assert!(interrupted.is_err());
                     let after = session.set("a", "\"too late\"").await;
@@ -247,26 +247,26 @@ async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() 
         }),
     );
     assert_eq!(answered(outcome.await).0, 2);
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("2"));
 }
 
 /// Runs a guest that ends the session after `calls`, by `unset` or `destroy`, while the row changes. Returns the number of
 /// runs and the store calls.
 async fn end(calls: &'static [Call], by_unset: bool) -> (u32, Vec<Asked>, bool) {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         unset: UnsetPolicy::Destroy,
         ..SessionOptions::default()
     });
-    let id = house.make(BEFORE.0, BEFORE.1);
+    let id = fixture.make(BEFORE.0, BEFORE.1);
     let mut guest = guest(|session, number| {
-        let (house, id) = (&house, &id);
+        let (fixture, id) = (&fixture, &id);
         async move {
-            house.loaded().await;
+            fixture.loaded().await;
             for call in calls {
                 make(&session, *call).await?;
             }
             if number == 1 {
-                house.overwrite(id, OTHER_A.0, OTHER_A.1);
+                fixture.overwrite(id, OTHER_A.0, OTHER_A.1);
             }
             match by_unset {
                 true => session.unset().await?,
@@ -275,10 +275,10 @@ async fn end(calls: &'static [Call], by_unset: bool) -> (u32, Vec<Asked>, bool) 
             Ok(())
         }
     });
-    let visit = house.visit(Some(&id));
-    answered(house.manager.transact(visit, &mut guest).await);
-    let is_gone = house.row(&id).await.is_none();
-    (guest.runs, house.asked().await, is_gone)
+    let visit = fixture.visit(Some(&id));
+    answered(fixture.manager.transact(visit, &mut guest).await);
+    let is_gone = fixture.row(&id).await.is_none();
+    (guest.runs, fixture.asked().await, is_gone)
 }
 
 #[tokio::test]
@@ -301,41 +301,41 @@ async fn an_end_without_reads_is_blind_and_one_with_reads_is_compared() {
 
 #[tokio::test]
 async fn a_renewed_session_takes_the_newer_data_along() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
-            let (house, id): (&House, &SessionId) = (&house, &id);
+            let (fixture, id): (&SessionFixture, &SessionId) = (&fixture, &id);
             async move {
                 session.renew().await?;
-                house.overwrite(id, None, &[("a", "2")]);
+                fixture.overwrite(id, None, &[("a", "2")]);
                 Ok(())
             }
         }),
     );
     let (_, cookie) = answered(outcome.await);
-    let renewed = super::house::set_for(&cookie);
+    let renewed = super::fixture::set_for(&cookie);
     assert_ne!(renewed, id);
-    assert!(house.row(&id).await.is_none());
-    assert_eq!(house.entry(&renewed, "a").await.as_deref(), Some("2"));
+    assert!(fixture.row(&id).await.is_none());
+    assert_eq!(fixture.entry(&renewed, "a").await.as_deref(), Some("2"));
 }
 
 #[tokio::test]
 async fn a_foreign_write_of_the_same_bytes_is_no_conflict() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 let sum = session.increment("a", 1).await?;
-                house.overwrite(id, None, &[("a", "1")]);
+                fixture.overwrite(id, None, &[("a", "1")]);
                 Ok(sum)
             }
         }),
     );
     assert_eq!(answered(outcome.await).0, 2);
-    assert_eq!(house.counters().conflicts.get(), 0);
+    assert_eq!(fixture.counters().conflicts.get(), 0);
 }

@@ -5,8 +5,8 @@ use super::super::{
     CookieChange, CookieOptions, SecurePolicy, Session, SessionOptions, TouchPolicy,
     TransactionOutcome, UnsetPolicy,
 };
+use super::fixture::{SessionFixture, presented, set_for};
 use super::guest::{Trap, guest};
-use super::house::{House, presented, set_for};
 use super::stubborn::Asked;
 
 /// The cookie that a visit comes with.
@@ -127,19 +127,19 @@ fn express_1() -> SessionOptions {
 
 /// Runs one visit, more than a minute after its session was last used. Returns the cookie change, the store calls and the number of rows.
 async fn visit(options: SessionOptions, with: With, steps: &[Do]) -> (Cookie, Vec<Asked>, usize) {
-    let house = House::with(options);
+    let fixture = SessionFixture::with(options);
     let entries = [("a", "1"), ("b", "2")];
     let id = match with {
-        With::Lasting => house.make(Some(600_000), &entries),
-        With::Plain => house.make(None, &entries),
+        With::Lasting => fixture.make(Some(600_000), &entries),
+        With::Plain => fixture.make(None, &entries),
         _ => crate::record::SessionId::generate(),
     };
-    house.clock.advance(70_000);
-    let mut visit = house.visit(Some(&id));
+    fixture.clock.advance(70_000);
+    let mut visit = fixture.visit(Some(&id));
     match with {
         With::Nothing => visit.presented = presented(&[]),
         With::Tampered => {
-            let signed = super::house::keys().sign(&id);
+            let signed = super::fixture::keys().sign(&id);
             visit.presented = presented(&[signed.replacen(id.as_str(), "another", 1)]);
         }
         _ => {}
@@ -150,7 +150,7 @@ async fn visit(options: SessionOptions, with: With, steps: &[Do]) -> (Cookie, Ve
         }
         Ok(())
     });
-    let outcome = house.manager.transact(visit, &mut guest).await;
+    let outcome = fixture.manager.transact(visit, &mut guest).await;
     assert_eq!(guest.runs, 1);
     let cookie = match outcome {
         TransactionOutcome::Answered { cookie, .. } => cookie,
@@ -165,9 +165,9 @@ async fn visit(options: SessionOptions, with: With, steps: &[Do]) -> (Cookie, Ve
         CookieChange::Expire { .. } => Cookie::Expire,
         CookieChange::Set { .. } if set_for(&cookie) == id => Cookie::Same,
         CookieChange::Set { .. } => Cookie::New,
-        CookieChange::WithStrays { .. } => panic!("a visit has one cookie"),
+        CookieChange::WithDuplicates { .. } => panic!("a visit has one cookie"),
     };
-    (fate, house.asked().await, house.rows())
+    (fate, fixture.asked().await, fixture.rows())
 }
 
 /// Returns the value in `all` whose name is `word`.
@@ -351,8 +351,8 @@ async fn unset_keep_drops_the_visits_changes_and_touches_nothing() {
 
 #[tokio::test]
 async fn five_first_requests_at_once_are_five_sessions() {
-    let house = House::with(express_1());
-    let visits = (0..5).map(|_| house.first_request(guest(|_, _| async { Ok(()) })));
+    let fixture = SessionFixture::with(express_1());
+    let visits = (0..5).map(|_| fixture.first_request(guest(|_, _| async { Ok(()) })));
     let mut ids: Vec<_> = futures_util::future::join_all(visits)
         .await
         .into_iter()
@@ -360,5 +360,5 @@ async fn five_first_requests_at_once_are_five_sessions() {
         .collect();
     ids.sort();
     ids.dedup();
-    assert_eq!((ids.len(), house.rows()), (5, 5));
+    assert_eq!((ids.len(), fixture.rows()), (5, 5));
 }

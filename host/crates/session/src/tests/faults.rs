@@ -9,8 +9,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use super::super::{CookieChange, SessionCallError, SessionError, TransactionRefusal};
+use super::fixture::{SessionFixture, presented, set_for};
 use super::guest::{Trap, answered, bump, failed, guest, refused};
-use super::house::{House, presented, set_for};
 use super::stubborn::{Asked, Fate, Gate};
 use crate::record::SessionId;
 use crate::store::StoreErrorKind;
@@ -25,10 +25,10 @@ fn is_unavailable<T>(told: &Result<T, SessionCallError>) -> bool {
 
 #[tokio::test]
 async fn a_load_that_fails_refuses_whoever_made_a_call_whatever_the_guest_says() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
-    house.store.will(Fate::DOWN);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
+    fixture.store.will(Fate::DOWN);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move { Ok(session.get("n").await?) }),
     );
@@ -38,55 +38,55 @@ async fn a_load_that_fails_refuses_whoever_made_a_call_whatever_the_guest_says()
         assert_eq!(told, Err(SessionCallError::Interrupted));
         Ok("an anonymous page")
     });
-    assert_eq!(refused(house.request(&id, swallowing).await), REFUSED);
+    assert_eq!(refused(fixture.request(&id, swallowing).await), REFUSED);
     let failing = guest(|session, _| async move {
         let _ = session.set("n", "2").await;
         Err::<(), _>(Trap::OfItself)
     });
-    assert_eq!(refused(house.request(&id, failing).await), REFUSED);
-    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
-    assert_eq!(house.counters().commits.get(), 0);
+    assert_eq!(refused(fixture.request(&id, failing).await), REFUSED);
+    assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("1"));
+    assert_eq!(fixture.counters().commits.get(), 0);
 }
 
 #[tokio::test]
 async fn who_makes_no_call_or_has_no_cookie_goes_on_without_a_store() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
-    house.store.will(Fate::DOWN);
-    let idle = house.request(&id, guest(|_, _| async { Ok("a page") }));
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
+    fixture.store.will(Fate::DOWN);
+    let idle = fixture.request(&id, guest(|_, _| async { Ok("a page") }));
     assert_eq!(answered(idle.await), ("a page", CookieChange::Keep));
-    let idle_trap = house.request(&id, guest(|_, _| async { Err::<(), _>(Trap::OfItself) }));
+    let idle_trap = fixture.request(&id, guest(|_, _| async { Err::<(), _>(Trap::OfItself) }));
     assert_eq!(failed(idle_trap.await).0, Trap::OfItself);
     let reader = guest(|session, _| async move { Ok(session.get("n").await?) });
     assert_eq!(
-        answered(house.first_request(reader).await),
+        answered(fixture.first_request(reader).await),
         (None, CookieChange::Keep)
     );
-    let mut tampered = house.visit(None);
+    let mut tampered = fixture.visit(None);
     tampered.presented = presented(&["s%3Anobody.signature".to_owned()]);
     let mut reader = guest(|session, _| async move { Ok(session.get("n").await?) });
-    let outcome = house.manager.transact(tampered, &mut reader).await;
+    let outcome = fixture.manager.transact(tampered, &mut reader).await;
     assert_eq!(answered(outcome), (None, CookieChange::Keep));
 }
 
 #[tokio::test]
 async fn a_load_that_hangs_does_not_hold_up_who_made_no_call() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
     let gate = Gate::new();
-    house.store.will_load([gate.then(Fate::Done)]);
-    let outcome = house.request(&id, guest(|_, _| async { Ok(()) }));
+    fixture.store.will_load([gate.then(Fate::Done)]);
+    let outcome = fixture.request(&id, guest(|_, _| async { Ok(()) }));
     assert_eq!(answered(outcome.await).1, CookieChange::Keep);
     gate.open();
 }
 
 #[tokio::test]
 async fn a_read_ends_with_the_request_that_it_was_for() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
     for is_on_snapshot in [false, true] {
         let gate = Gate::new();
-        house.store.will_load([gate.then(Fate::Done)]);
+        fixture.store.will_load([gate.then(Fate::Done)]);
         let without_instance = guest(|_, _| {
             let gate = &gate;
             async move {
@@ -94,17 +94,17 @@ async fn a_read_ends_with_the_request_that_it_was_for() {
                 Err::<(), _>(Trap::OfItself)
             }
         });
-        let outcome = house.request(&id, without_instance).await;
+        let outcome = fixture.request(&id, without_instance).await;
         assert_eq!(failed(outcome).0, Trap::OfItself);
-        let snapshots = house.counters().snapshots.get();
+        let snapshots = fixture.counters().snapshots.get();
         assert_eq!(snapshots, u64::from(is_on_snapshot));
         // This waits for all tasks of the manager while the gate stays closed.
-        let asked = timeout(Duration::from_secs(5), house.asked()).await;
+        let asked = timeout(Duration::from_secs(5), fixture.asked()).await;
         assert_eq!(asked.expect("no task reads any more"), [Asked::Load]);
         // The next visit starts from a snapshot, and the store is asked while the guest runs.
         let reader = guest(|session, _| async move { Ok(session.get("n").await?) });
-        answered(house.request(&id, reader).await);
-        house.asked().await;
+        answered(fixture.request(&id, reader).await);
+        fixture.asked().await;
     }
 }
 
@@ -122,29 +122,29 @@ impl<S: Subscriber> Layer<S> for Warnings {
 
 #[tokio::test]
 async fn a_thousand_refused_requests_are_one_warning_for_each_kind_of_fault() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
     let warnings = Warnings::default();
     let subscriber = tracing_subscriber::registry().with(warnings.clone());
     let _logging = tracing::subscriber::set_default(subscriber);
-    house.store.will(Fate::DOWN);
+    fixture.store.will(Fate::DOWN);
     for _ in 0..1000 {
-        assert_eq!(refused(house.request(&id, bump()).await), REFUSED);
+        assert_eq!(refused(fixture.request(&id, bump()).await), REFUSED);
     }
     let count = || warnings.0.load(Ordering::Relaxed);
     assert_eq!(count(), 0, "the store's meter tells that it is down");
-    house.store.will(Fate::Fails(StoreErrorKind::Broken));
+    fixture.store.will(Fate::Fails(StoreErrorKind::Broken));
     for _ in 0..1000 {
-        assert_eq!(refused(house.request(&id, bump()).await), REFUSED);
+        assert_eq!(refused(fixture.request(&id, bump()).await), REFUSED);
     }
     assert_eq!(count(), 1, "reads");
     for _ in 0..1000 {
-        assert_eq!(refused(house.first_request(bump()).await), REFUSED);
+        assert_eq!(refused(fixture.first_request(bump()).await), REFUSED);
     }
     assert_eq!(count(), 2, "commits");
-    house.store.will(Fate::Fails(StoreErrorKind::Refused));
+    fixture.store.will(Fate::Fails(StoreErrorKind::Refused));
     assert_eq!(
-        refused(house.request(&id, bump()).await).0,
+        refused(fixture.request(&id, bump()).await).0,
         TransactionRefusal::StoreRefused
     );
     assert_eq!(count(), 3, "another kind");
@@ -156,28 +156,28 @@ async fn what_the_store_refuses_for_good_is_told_as_such_whether_it_reads_or_del
         (TransactionRefusal::StoreRefused, CookieChange::Keep);
     let for_good = || Fate::Fails(StoreErrorKind::Refused);
     let reader = || guest(|session, _| async move { Ok(session.get("n").await?) });
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
-    house.store.will_load([for_good()]);
-    assert_eq!(refused(house.request(&id, reader()).await), REFUSED);
-    house.store.will_load([for_good()]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
+    fixture.store.will_load([for_good()]);
+    assert_eq!(refused(fixture.request(&id, reader()).await), REFUSED);
+    fixture.store.will_load([for_good()]);
     let idle = guest(|_, _| async { Ok("a page") });
-    let outcome = house.request(&id, idle).await;
+    let outcome = fixture.request(&id, idle).await;
     assert_eq!(answered(outcome), ("a page", CookieChange::Keep));
 
-    house.store.will_load([Fate::Done, for_good()]);
+    fixture.store.will_load([Fate::Done, for_good()]);
     let reloading = guest(|session, _| async move { Ok(session.reload().await?) });
-    assert_eq!(refused(house.request(&id, reloading).await), REFUSED);
+    assert_eq!(refused(fixture.request(&id, reloading).await), REFUSED);
     // Now there is a snapshot, which is compared with the store while the guest runs.
-    house.store.will_load([for_good()]);
-    assert_eq!(refused(house.request(&id, reader()).await), REFUSED);
-    assert_eq!(house.counters().snapshots.get(), 1);
+    fixture.store.will_load([for_good()]);
+    assert_eq!(refused(fixture.request(&id, reader()).await), REFUSED);
+    assert_eq!(fixture.counters().snapshots.get(), 1);
 
-    house.store.will_commit([for_good()]);
+    fixture.store.will_commit([for_good()]);
     let dead = SessionId::generate();
     let logout = guest(|session, _| async move { Ok(session.destroy().await?) });
-    assert_eq!(refused(house.request(&dead, logout).await), REFUSED);
-    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
+    assert_eq!(refused(fixture.request(&dead, logout).await), REFUSED);
+    assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("1"));
 }
 
 #[tokio::test]
@@ -191,18 +191,18 @@ async fn a_commit_that_fails_is_refused_with_nothing_written_and_no_cookie() {
         (StoreErrorKind::TooLarge, TransactionRefusal::TooLarge),
         (StoreErrorKind::Refused, TransactionRefusal::StoreRefused),
     ] {
-        let house = House::new();
-        let id = house.make(Some(60_000), &[("n", "1")]);
-        house
+        let fixture = SessionFixture::new();
+        let id = fixture.make(Some(60_000), &[("n", "1")]);
+        fixture
             .store
             .will_commit([Fate::Fails(kind), Fate::Fails(kind)]);
-        let outcome = house.request(&id, bump()).await;
+        let outcome = fixture.request(&id, bump()).await;
         assert_eq!(refused(outcome), (refusal, CookieChange::Keep), "{kind:?}");
-        let outcome = house.first_request(bump()).await;
+        let outcome = fixture.first_request(bump()).await;
         assert_eq!(refused(outcome), (refusal, CookieChange::Keep), "{kind:?}");
-        assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
-        assert_eq!(house.rows(), 1);
-        let asked = house.asked().await;
+        assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("1"));
+        assert_eq!(fixture.rows(), 1);
+        let asked = fixture.asked().await;
         assert_eq!(
             asked,
             [Asked::Load, Asked::Replace, Asked::Create],
@@ -213,27 +213,27 @@ async fn a_commit_that_fails_is_refused_with_nothing_written_and_no_cookie() {
 
 #[tokio::test]
 async fn a_failed_destroy_leaves_the_session_and_its_cookie() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
-    house.store.will_commit([Fate::DOWN]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
+    fixture.store.will_commit([Fate::DOWN]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move { Ok(session.destroy().await?) }),
     );
     assert_eq!(refused(outcome.await), REFUSED);
-    assert_eq!(house.rows(), 1);
+    assert_eq!(fixture.rows(), 1);
 }
 
 #[tokio::test]
 async fn a_save_or_reload_that_fails_is_told_and_refuses_the_answer() {
     for is_save in [true, false] {
         for traps in [true, false] {
-            let house = House::new();
-            let id = house.make(Some(60_000), &[("n", "1")]);
+            let fixture = SessionFixture::new();
+            let id = fixture.make(Some(60_000), &[("n", "1")]);
             // The store works again right afterwards.
-            house.store.will_load([Fate::Done, Fate::DOWN]);
-            house.store.will_commit([Fate::DOWN]);
-            let outcome = house.request(
+            fixture.store.will_load([Fate::Done, Fate::DOWN]);
+            fixture.store.will_commit([Fate::DOWN]);
+            let outcome = fixture.request(
                 &id,
                 guest(|session, _| async move {
                     session.set("n", "2").await?;
@@ -247,16 +247,16 @@ async fn a_save_or_reload_that_fails_is_told_and_refuses_the_answer() {
                 }),
             );
             assert_eq!(refused(outcome.await), REFUSED, "{is_save} {traps}");
-            assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
+            assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("1"));
         }
     }
 }
 
 #[tokio::test]
 async fn what_was_saved_before_the_store_went_down_keeps_its_cookie() {
-    let house = House::new();
-    house.store.will_commit([Fate::Done, Fate::DOWN]);
-    let outcome = house.first_request(guest(|session, _| async move {
+    let fixture = SessionFixture::new();
+    fixture.store.will_commit([Fate::Done, Fate::DOWN]);
+    let outcome = fixture.first_request(guest(|session, _| async move {
         session.set("n", "1").await?;
         session.save().await?;
         session.set("n", "2").await?;
@@ -265,45 +265,45 @@ async fn what_was_saved_before_the_store_went_down_keeps_its_cookie() {
     let (refusal, cookie) = refused(outcome.await);
     assert_eq!(refusal, TransactionRefusal::StoreUnavailable);
     assert_eq!(
-        house.entry(&set_for(&cookie), "n").await.as_deref(),
+        fixture.entry(&set_for(&cookie), "n").await.as_deref(),
         Some("1")
     );
 }
 
 #[tokio::test]
 async fn a_store_that_fails_while_a_conflict_is_looked_at_is_no_rerun() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
-    house.store.will_load([Fate::Done, Fate::DOWN]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
+    fixture.store.will_load([Fate::Done, Fate::DOWN]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 session.increment("n", 1).await?;
-                house.overwrite(id, None, &[("n", "5")]);
+                fixture.overwrite(id, None, &[("n", "5")]);
                 Ok(())
             }
         }),
     );
     assert_eq!(refused(outcome.await), REFUSED);
-    assert_eq!(house.counters().runs.get(), 1);
-    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("5"));
+    assert_eq!(fixture.counters().runs.get(), 1);
+    assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("5"));
 }
 
 #[tokio::test]
 async fn a_touch_that_fails_is_nobodys_business() {
-    let house = House::new();
-    let id = house.make(None, &[("n", "1")]);
-    house.clock.advance(70_000);
-    house.store.will_load([Fate::Done]);
-    house.store.will(Fate::DOWN);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "1")]);
+    fixture.clock.advance(70_000);
+    fixture.store.will_load([Fate::Done]);
+    fixture.store.will(Fate::DOWN);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move { Ok(session.get("n").await?) }),
     );
     assert_eq!(answered(outcome.await).0.as_deref(), Some("1"));
-    assert_eq!(house.asked().await, [Asked::Load, Asked::Touch]);
+    assert_eq!(fixture.asked().await, [Asked::Load, Asked::Touch]);
 }
 
 #[tokio::test]
@@ -317,15 +317,15 @@ async fn a_corrupt_row_is_a_new_session_and_stays_as_it_is() {
         "{\"cookie\":{}",
         "7",
     ] {
-        let house = House::new();
+        let fixture = SessionFixture::new();
         let id = SessionId::generate();
-        house.put(&id, data.to_owned(), i64::from(u32::MAX));
+        fixture.put(&id, data.to_owned(), i64::from(u32::MAX));
         let reader = guest(|session, _| async move { Ok(session.list_keys().await?) });
-        let (seen, cookie) = answered(house.request(&id, reader).await);
+        let (seen, cookie) = answered(fixture.request(&id, reader).await);
         assert_eq!((seen.len(), cookie), (0, CookieChange::Keep), "{data}");
-        let (_, cookie) = answered(house.request(&id, bump()).await);
+        let (_, cookie) = answered(fixture.request(&id, bump()).await);
         assert_ne!(set_for(&cookie), id);
-        assert_eq!(house.data(&id).await.as_deref(), Some(data));
-        assert_eq!(house.counters().corrupt_rows.get(), 2, "{data}");
+        assert_eq!(fixture.data(&id).await.as_deref(), Some(data));
+        assert_eq!(fixture.counters().corrupt_rows.get(), 2, "{data}");
     }
 }

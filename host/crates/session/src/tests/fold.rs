@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::super::{Session, TransactionOutcome, TransactionRefusal, VisitStart};
+use super::super::{Session, SessionOptions, TransactionOutcome, TransactionRefusal, VisitStart};
+use super::fixture::SessionFixture;
 use super::guest::{Trap, answered, guest, refused};
-use super::house::House;
 use super::stubborn::{Asked, Fate, Gate};
 use crate::record::SessionId;
 use crate::store::StoreErrorKind;
@@ -45,7 +45,7 @@ type Waiting = JoinHandle<TransactionOutcome<u32, Trap>>;
 
 /// A session whose lock is held, and the requests that wait for it.
 struct Jam {
-    house: Arc<House>,
+    fixture: Arc<SessionFixture>,
     id: SessionId,
     gate: Arc<Gate>,
     holder: JoinHandle<TransactionOutcome<(), Trap>>,
@@ -60,13 +60,17 @@ impl Jam {
 
     /// Like [`Jam::of`], but the holder also gives the session this lifetime.
     async fn behind(max_age_ms: Option<i64>, all: &[Does]) -> Self {
-        let house = Arc::new(House::new());
-        let id = house.make(None, &[("n", "0"), ("still", "1")]);
+        Self::within(SessionFixture::new(), max_age_ms, all).await
+    }
+
+    async fn within(fixture: SessionFixture, max_age_ms: Option<i64>, all: &[Does]) -> Self {
+        let fixture = Arc::new(fixture);
+        let id = fixture.make(None, &[("n", "0"), ("still", "1")]);
         let gate = Gate::new();
         let holder = tokio::spawn({
-            let (house, id, gate) = (Arc::clone(&house), id.clone(), Arc::clone(&gate));
+            let (fixture, id, gate) = (Arc::clone(&fixture), id.clone(), Arc::clone(&gate));
             async move {
-                let mut visit = house.visit(Some(&id));
+                let mut visit = fixture.visit(Some(&id));
                 visit.start = VisitStart::Exclusive;
                 let mut guest = guest(|session, number| {
                     let gate = Arc::clone(&gate);
@@ -81,18 +85,18 @@ impl Jam {
                         Ok(())
                     }
                 });
-                house.manager.transact(visit, &mut guest).await
+                fixture.manager.transact(visit, &mut guest).await
             }
         });
         gate.arrival().await;
-        let waiting = all.iter().map(|does| wait(&house, &id, *does)).collect();
+        let waiting = all.iter().map(|does| wait(&fixture, &id, *does)).collect();
         // On a current-thread runtime, this lets each of them run as far as it can.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        house.store.take_asked();
+        fixture.store.take_asked();
         Self {
-            house,
+            fixture,
             id,
             gate,
             holder,
@@ -106,7 +110,7 @@ impl Jam {
     ) -> (
         TransactionOutcome<(), Trap>,
         Vec<TransactionOutcome<u32, Trap>>,
-        Arc<House>,
+        Arc<SessionFixture>,
         SessionId,
     ) {
         self.gate.open();
@@ -115,18 +119,18 @@ impl Jam {
         for waiting in self.waiting {
             others.push(waiting.await.expect("no panic"));
         }
-        (holder, others, self.house, self.id)
+        (holder, others, self.fixture, self.id)
     }
 }
 
-fn wait(house: &Arc<House>, id: &SessionId, does: Does) -> Waiting {
-    let (house, visit) = (Arc::clone(house), house.visit(Some(id)));
+fn wait(fixture: &Arc<SessionFixture>, id: &SessionId, does: Does) -> Waiting {
+    let (fixture, visit) = (Arc::clone(fixture), fixture.visit(Some(id)));
     tokio::spawn(async move {
         let mut guest = guest(|session, number| async move {
             does.to(session).await?;
             Ok(number)
         });
-        house.manager.transact(visit, &mut guest).await
+        fixture.manager.transact(visit, &mut guest).await
     })
 }
 
@@ -138,10 +142,14 @@ const CROWD: [Does; 5] = [
     Does::Add,
 ];
 
-async fn assert_all_is_there(house: &House, id: &SessionId, n: &str) {
-    assert_eq!(house.entry(id, "n").await.as_deref(), Some(n));
+async fn assert_all_is_there(fixture: &SessionFixture, id: &SessionId, n: &str) {
+    assert_eq!(fixture.entry(id, "n").await.as_deref(), Some(n));
     for key in ["a", "b"] {
-        assert_eq!(house.entry(id, key).await.as_deref(), Some("true"), "{key}");
+        assert_eq!(
+            fixture.entry(id, key).await.as_deref(),
+            Some("true"),
+            "{key}"
+        );
     }
 }
 
@@ -152,15 +160,37 @@ fn assert_answered_once(others: Vec<TransactionOutcome<u32, Trap>>) {
 }
 
 #[tokio::test]
+async fn without_folding_each_request_writes_the_row_itself() {
+    let options = SessionOptions {
+        fold_commits: false,
+        ..SessionOptions::default()
+    };
+    let jam = Jam::within(
+        SessionFixture::with(options),
+        None,
+        &[Does::Add, Does::Bump],
+    )
+    .await;
+    let (holder, others, fixture, id) = jam.dissolve().await;
+    answered(holder);
+    for outcome in others {
+        answered(outcome);
+    }
+    assert_eq!(fixture.counters().folded_commits.get(), 0);
+    assert_eq!(fixture.counters().commits.get(), 3);
+    assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("12"));
+}
+
+#[tokio::test]
 async fn those_who_wait_travel_in_one_write() {
     let jam = Jam::of(&CROWD).await;
-    let (holder, others, house, id) = jam.dissolve().await;
+    let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);
     assert_answered_once(others);
-    assert_all_is_there(&house, &id, "13").await;
-    assert_eq!(house.asked().await, [Asked::Replace]);
-    assert_eq!(house.counters().commits.get(), 6);
-    assert_eq!(house.counters().folded_commits.get(), 5);
+    assert_all_is_there(&fixture, &id, "13").await;
+    assert_eq!(fixture.asked().await, [Asked::Replace]);
+    assert_eq!(fixture.counters().commits.get(), 6);
+    assert_eq!(fixture.counters().folded_commits.get(), 5);
 }
 
 #[tokio::test]
@@ -173,7 +203,7 @@ async fn who_has_seen_what_changed_runs_again_when_its_turn_comes_and_the_others
         Does::SetOwn("b"),
     ])
     .await;
-    let (holder, others, house, id) = jam.dissolve().await;
+    let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);
     let runs: Vec<_> = others
         .into_iter()
@@ -181,18 +211,18 @@ async fn who_has_seen_what_changed_runs_again_when_its_turn_comes_and_the_others
         .collect();
     assert_eq!(runs[1], 1);
     assert_eq!(runs[3..], [1, 1]);
-    assert_all_is_there(&house, &id, "13").await;
-    assert_eq!(house.counters().folded_commits.get(), 3);
+    assert_all_is_there(&fixture, &id, "13").await;
+    assert_eq!(fixture.counters().folded_commits.get(), 3);
 }
 
 #[tokio::test]
 async fn who_finds_its_wish_fulfilled_lands_without_a_write() {
     let jam = Jam::of(&[Does::SetSame, Does::Add]).await;
-    let (holder, others, house, id) = jam.dissolve().await;
+    let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);
     assert_answered_once(others);
-    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("11"));
-    let asked = house.asked().await;
+    assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("11"));
+    let asked = fixture.asked().await;
     assert_eq!(
         asked
             .iter()
@@ -206,15 +236,15 @@ async fn who_finds_its_wish_fulfilled_lands_without_a_write() {
 #[tokio::test]
 async fn where_another_process_came_first_all_travel_again() {
     let jam = Jam::of(&CROWD).await;
-    jam.house
+    jam.fixture
         .overwrite(&jam.id, None, &[("n", "5"), ("still", "1"), ("other", "2")]);
-    let (holder, others, house, id) = jam.dissolve().await;
+    let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);
     assert_answered_once(others);
-    assert_all_is_there(&house, &id, "13").await;
-    assert_eq!(house.entry(&id, "other").await.as_deref(), Some("2"));
+    assert_all_is_there(&fixture, &id, "13").await;
+    assert_eq!(fixture.entry(&id, "other").await.as_deref(), Some("2"));
     assert_eq!(
-        house.asked().await,
+        fixture.asked().await,
         [Asked::Replace, Asked::Load, Asked::Replace]
     );
 }
@@ -222,15 +252,15 @@ async fn where_another_process_came_first_all_travel_again() {
 #[tokio::test]
 async fn a_store_that_is_down_is_told_to_all() {
     let jam = Jam::of(&CROWD).await;
-    jam.house.store.will_commit([Fate::DOWN]);
-    let (holder, others, house, id) = jam.dissolve().await;
+    jam.fixture.store.will_commit([Fate::DOWN]);
+    let (holder, others, fixture, id) = jam.dissolve().await;
     assert_eq!(refused(holder).0, TransactionRefusal::StoreUnavailable);
     for outcome in others {
         assert_eq!(refused(outcome).0, TransactionRefusal::StoreUnavailable);
     }
-    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("0"));
+    assert_eq!(fixture.entry(&id, "n").await.as_deref(), Some("0"));
     assert_eq!(
-        house.asked().await,
+        fixture.asked().await,
         [Asked::Replace],
         "a store that is down is not asked five more times"
     );
@@ -240,13 +270,13 @@ async fn a_store_that_is_down_is_told_to_all() {
 async fn what_is_too_large_or_refused_together_is_tried_alone() {
     for kind in [StoreErrorKind::TooLarge, StoreErrorKind::Refused] {
         let jam = Jam::of(&CROWD).await;
-        jam.house.store.will_commit([Fate::Fails(kind)]);
-        let (holder, others, house, id) = jam.dissolve().await;
+        jam.fixture.store.will_commit([Fate::Fails(kind)]);
+        let (holder, others, fixture, id) = jam.dissolve().await;
         answered(holder);
         assert_answered_once(others);
-        assert_all_is_there(&house, &id, "13").await;
+        assert_all_is_there(&fixture, &id, "13").await;
         assert_eq!(
-            house.asked().await,
+            fixture.asked().await,
             [Asked::Replace, Asked::Replace, Asked::Load, Asked::Replace],
             "{kind:?}: the crowd, the holder alone, the others on the row that is there"
         );
@@ -257,24 +287,24 @@ async fn what_is_too_large_or_refused_together_is_tried_alone() {
 async fn a_lost_reply_is_settled_for_all() {
     for fate in [Fate::DoneReplyLost, Fate::NotDoneReplyLost] {
         let jam = Jam::of(&CROWD).await;
-        jam.house.store.will_commit([fate.clone()]);
-        let (holder, others, house, id) = jam.dissolve().await;
+        jam.fixture.store.will_commit([fate.clone()]);
+        let (holder, others, fixture, id) = jam.dissolve().await;
         answered(holder);
         assert_answered_once(others);
-        assert_all_is_there(&house, &id, "13").await;
-        assert_eq!(house.counters().commits.get(), 6, "{fate:?}");
+        assert_all_is_there(&fixture, &id, "13").await;
+        assert_eq!(fixture.counters().commits.get(), 6, "{fate:?}");
     }
 }
 
 #[tokio::test]
 async fn nobody_follows_a_session_that_was_made_to_end() {
     let jam = Jam::behind(Some(-1_000), &[Does::Add]).await;
-    let (holder, others, house, id) = jam.dissolve().await;
+    let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);
     others
         .into_iter()
         .for_each(|outcome| drop(answered(outcome)));
-    let row = house.row(&id).await.expect("the row is still there");
-    assert!(row.expires_at_s < house.clock.now_s(), "it has ended");
-    assert_eq!(house.counters().folded_commits.get(), 0);
+    let row = fixture.row(&id).await.expect("the row is still there");
+    assert!(row.expires_at_s < fixture.clock.now_s(), "it has ended");
+    assert_eq!(fixture.counters().folded_commits.get(), 0);
 }

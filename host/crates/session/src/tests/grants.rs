@@ -6,8 +6,8 @@ use super::super::{
     CookieChange, KeyPatterns, Session, SessionCallError, SessionError, SessionGrant,
     SessionOptions,
 };
+use super::fixture::SessionFixture;
 use super::guest::{answered, guest};
-use super::house::House;
 use super::stubborn::Asked;
 
 /// How a call ended.
@@ -48,22 +48,22 @@ async fn all_calls(session: &Session) -> [(&'static str, Told); 15] {
 }
 
 async fn under(grant: SessionGrant) -> (Vec<&'static str>, Vec<Asked>, CookieChange, usize) {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         save_uninitialized: true,
         ..SessionOptions::default()
     });
-    let id = house.make(Some(60_000), &[("a", "1"), ("n", "1")]);
-    let mut visit = house.visit(Some(&id));
+    let id = fixture.make(Some(60_000), &[("a", "1"), ("n", "1")]);
+    let mut visit = fixture.visit(Some(&id));
     visit.grant = Arc::new(grant);
     let mut guest = guest(|session, _| async move { Ok(all_calls(&session).await) });
-    let (told, cookie) = answered(house.manager.transact(visit, &mut guest).await);
+    let (told, cookie) = answered(fixture.manager.transact(visit, &mut guest).await);
     assert!(
         told.iter().all(|(_, told)| *told != Told::Other),
         "{told:?}"
     );
     let done = told.into_iter().filter(|(_, told)| *told == Told::Done);
     let done = done.map(|(call, _)| call).collect();
-    (done, house.asked().await, cookie, house.rows())
+    (done, fixture.asked().await, cookie, fixture.rows())
 }
 
 const READS: [&str; 5] = ["get", "list-keys", "fingerprint", "cookie", "reload"];
@@ -94,8 +94,8 @@ async fn a_grant_to_write_covers_everything() {
 #[tokio::test]
 async fn unset_and_regenerate_need_what_destroy_needs() {
     for (patterns, expected) in [(vec!["*"], Told::Done), (vec!["a", "b*"], Told::Denied)] {
-        let house = House::new();
-        let mut visit = house.visit(None);
+        let fixture = SessionFixture::new();
+        let mut visit = fixture.visit(None);
         visit.grant = Arc::new(SessionGrant {
             write_keys: KeyPatterns::new(patterns),
             ..SessionGrant::write()
@@ -108,22 +108,22 @@ async fn unset_and_regenerate_need_what_destroy_needs() {
                 told(session.destroy().await),
             ])
         });
-        let (told, _) = answered(house.manager.transact(visit, &mut guest).await);
+        let (told, _) = answered(fixture.manager.transact(visit, &mut guest).await);
         assert_eq!(told, [expected; 4]);
     }
 }
 
 #[tokio::test]
 async fn keys_outside_of_the_patterns_are_neither_seen_nor_changed() {
-    let house = House::new();
+    let fixture = SessionFixture::new();
     let entries = [
         ("user", "1"),
         ("cart.items", "2"),
         ("cart.sum", "3"),
         ("secret", "4"),
     ];
-    let id = house.make(None, &entries);
-    let mut visit = house.visit(Some(&id));
+    let id = fixture.make(None, &entries);
+    let mut visit = fixture.visit(Some(&id));
     visit.grant = Arc::new(SessionGrant {
         read_keys: KeyPatterns::new(["user", "cart.*"]),
         write_keys: KeyPatterns::new(["cart.*", "secret"]),
@@ -147,7 +147,7 @@ async fn keys_outside_of_the_patterns_are_neither_seen_nor_changed() {
         assert_eq!(told(session.delete("user").await), Told::Denied);
         Ok(may)
     });
-    let (may, _) = answered(house.manager.transact(visit, &mut guest).await);
+    let (may, _) = answered(fixture.manager.transact(visit, &mut guest).await);
     let (done, denied) = (Told::Done, Told::Denied);
     let expected = [
         [denied, done, done, denied],
@@ -156,9 +156,9 @@ async fn keys_outside_of_the_patterns_are_neither_seen_nor_changed() {
         [done, done, done, done],
     ];
     assert_eq!(may, expected);
-    assert_eq!(house.entry(&id, "secret").await.as_deref(), Some("8"));
-    assert_eq!(house.entry(&id, "user").await.as_deref(), Some("1"));
-    assert_eq!(house.entry(&id, "cart.sum").await.as_deref(), Some("9"));
+    assert_eq!(fixture.entry(&id, "secret").await.as_deref(), Some("8"));
+    assert_eq!(fixture.entry(&id, "user").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "cart.sum").await.as_deref(), Some("9"));
 }
 
 #[tokio::test]

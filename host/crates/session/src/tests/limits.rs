@@ -1,8 +1,8 @@
 //! The size limits of a session, to the byte and to the key.
 
 use super::super::{SessionCallError, SessionError, SessionOptions};
+use super::fixture::{SessionFixture, set_for};
 use super::guest::{answered, guest};
-use super::house::{House, set_for};
 use cloakroom_base::limits::{SESSION_BYTES_MAX, SESSION_KEY_BYTES_MAX, SESSION_KEYS_MAX};
 
 const TOO_LARGE: SessionCallError = SessionCallError::Guest(SessionError::TooLarge(65_536));
@@ -13,25 +13,29 @@ fn text(bytes: usize) -> String {
 }
 
 /// Creates a session whose row has `bytes` bytes; its key `fill` pads it.
-async fn sized(house: &House, bytes: usize, entries: &[(&str, &str)]) -> crate::record::SessionId {
+async fn sized(
+    fixture: &SessionFixture,
+    bytes: usize,
+    entries: &[(&str, &str)],
+) -> crate::record::SessionId {
     let mut entries = entries.to_vec();
     entries.push(("fill", "\"\""));
-    let probe = house.make(None, &entries);
-    let length = house.data(&probe).await.expect("a row").len();
+    let probe = fixture.make(None, &entries);
+    let length = fixture.data(&probe).await.expect("a row").len();
     let fill = text(bytes - length + 2);
     entries.pop();
     entries.push(("fill", &fill));
-    let id = house.make(None, &entries);
-    assert_eq!(house.data(&id).await.expect("a row").len(), bytes);
+    let id = fixture.make(None, &entries);
+    assert_eq!(fixture.data(&id).await.expect("a row").len(), bytes);
     id
 }
 
 #[tokio::test]
 async fn a_session_of_65536_bytes_fits_and_one_more_does_not() {
     assert_eq!(SESSION_BYTES_MAX, 65_536);
-    let house = House::new();
-    let id = sized(&house, 60_000, &[]).await;
-    let fill_bytes = house.entry(&id, "fill").await.expect("an entry").len();
+    let fixture = SessionFixture::new();
+    let id = sized(&fixture, 60_000, &[]).await;
+    let fill_bytes = fixture.entry(&id, "fill").await.expect("an entry").len();
     let room = SESSION_BYTES_MAX - 60_000;
     let grow = guest(|session, _| async move {
         let over = session.set("fill", &text(fill_bytes + room + 1)).await;
@@ -39,15 +43,15 @@ async fn a_session_of_65536_bytes_fits_and_one_more_does_not() {
         session.set("fill", &text(fill_bytes + room)).await?;
         Ok((over, unchanged.map(|text| text.len())))
     });
-    let told = answered(house.request(&id, grow).await).0;
+    let told = answered(fixture.request(&id, grow).await).0;
     assert_eq!(told, (Err(TOO_LARGE), Some(fill_bytes)));
-    let stored = house.data(&id).await.expect("a row").len();
+    let stored = fixture.data(&id).await.expect("a row").len();
     assert_eq!(stored, SESSION_BYTES_MAX);
 }
 
 #[tokio::test]
 async fn a_new_entry_counts_with_its_key_its_comma_and_its_escapes() {
-    let house = House::new();
+    let fixture = SessionFixture::new();
     // A key, and its length in JSON, in bytes.
     let control = "\u{1}".repeat(SESSION_KEY_BYTES_MAX);
     let cases = [
@@ -59,12 +63,12 @@ async fn a_new_entry_counts_with_its_key_its_comma_and_its_escapes() {
     for (key, key_bytes) in cases {
         let needed = key_bytes + ":1,".len();
         for (free, fits) in [(needed, true), (needed - 1, false)] {
-            let id = sized(&house, SESSION_BYTES_MAX - free, &[]).await;
+            let id = sized(&fixture, SESSION_BYTES_MAX - free, &[]).await;
             let add = guest(|session, _| async move { Ok(session.set(key, "1").await) });
-            let told = answered(house.request(&id, add).await).0;
+            let told = answered(fixture.request(&id, add).await).0;
             let expected = if fits { Ok(()) } else { Err(TOO_LARGE) };
             assert_eq!(told, expected, "a key of {key_bytes} bytes");
-            let stored = house.data(&id).await.expect("a row").len();
+            let stored = fixture.data(&id).await.expect("a row").len();
             assert!(
                 stored <= SESSION_BYTES_MAX,
                 "a key of {key_bytes} bytes: {stored}"
@@ -80,34 +84,34 @@ async fn a_new_entry_counts_with_its_key_its_comma_and_its_escapes() {
 
 #[tokio::test]
 async fn a_sum_that_is_a_digit_longer_counts_too() {
-    let house = House::new();
-    let id = sized(&house, SESSION_BYTES_MAX, &[("n", "9"), ("m", "8")]).await;
+    let fixture = SessionFixture::new();
+    let id = sized(&fixture, SESSION_BYTES_MAX, &[("n", "9"), ("m", "8")]).await;
     let add = guest(|session, _| async move {
         session.add("m", 1).await?;
         let refused = (session.add("n", 1).await, session.increment("n", 1).await);
         Ok((refused, session.get("n").await?))
     });
-    let told = answered(house.request(&id, add).await).0;
+    let told = answered(fixture.request(&id, add).await).0;
     assert_eq!(told.0, (Err(TOO_LARGE), Err(TOO_LARGE)));
     assert_eq!(told.1.as_deref(), Some("9"));
 }
 
 #[tokio::test]
 async fn a_lifetime_counts_too() {
-    let house = House::new();
-    let id = sized(&house, SESSION_BYTES_MAX, &[]).await;
+    let fixture = SessionFixture::new();
+    let id = sized(&fixture, SESSION_BYTES_MAX, &[]).await;
     let change = guest(|session, _| async move { Ok(session.set_max_age(Some(5_000)).await) });
-    let told = answered(house.request(&id, change).await).0;
+    let told = answered(fixture.request(&id, change).await).0;
     assert_eq!(told, Err(TOO_LARGE));
-    let stored = house.data(&id).await.expect("a row").len();
+    let stored = fixture.data(&id).await.expect("a row").len();
     assert_eq!(stored, SESSION_BYTES_MAX);
 }
 
 #[tokio::test]
 async fn what_another_program_made_too_large_can_be_read_and_made_smaller() {
-    let house = House::new();
-    let id = sized(&house, SESSION_BYTES_MAX + 1_000, &[("a", "100")]).await;
-    let fill_bytes = house.entry(&id, "fill").await.expect("an entry").len();
+    let fixture = SessionFixture::new();
+    let id = sized(&fixture, SESSION_BYTES_MAX + 1_000, &[("a", "100")]).await;
+    let fill_bytes = fixture.entry(&id, "fill").await.expect("an entry").len();
     let shrink = guest(|session, _| async move {
         assert_eq!(session.get("a").await?.as_deref(), Some("100"));
         assert_eq!(session.set("a", "1000").await, Err(TOO_LARGE));
@@ -116,15 +120,15 @@ async fn what_another_program_made_too_large_can_be_read_and_made_smaller() {
         session.delete("a").await?;
         Ok(())
     });
-    answered(house.request(&id, shrink).await);
-    let stored = house.data(&id).await.expect("a row").len();
+    answered(fixture.request(&id, shrink).await);
+    let stored = fixture.data(&id).await.expect("a row").len();
     assert_eq!(stored, SESSION_BYTES_MAX + 1_000 - 1 - ",\"a\":100".len());
 }
 
 #[tokio::test]
 async fn a_session_has_256_keys_and_no_more() {
     assert_eq!(SESSION_KEYS_MAX, 256);
-    let house = House::new();
+    let fixture = SessionFixture::new();
     let fill = guest(|session, _| async move {
         for n in 0..256 {
             session.set(&format!("k{n}"), "1").await?;
@@ -140,7 +144,7 @@ async fn a_session_has_256_keys_and_no_more() {
         session.set("one-more", "1").await?;
         Ok(full)
     });
-    let (full, cookie) = answered(house.first_request(fill).await);
+    let (full, cookie) = answered(fixture.first_request(fill).await);
     for told in full {
         let Err(SessionCallError::Guest(SessionError::Invalid(why))) = told else {
             panic!("{told:?}");
@@ -148,14 +152,14 @@ async fn a_session_has_256_keys_and_no_more() {
         assert!(why.contains("at most 256 keys"), "{why}");
     }
     let id = set_for(&cookie);
-    assert_eq!(house.entry(&id, "one-more").await.as_deref(), Some("1"));
-    assert_eq!(house.entry(&id, "k9").await, None);
+    assert_eq!(fixture.entry(&id, "one-more").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "k9").await, None);
 }
 
 #[tokio::test]
 async fn a_key_has_1_to_256_bytes() {
     assert_eq!(SESSION_KEY_BYTES_MAX, 256);
-    let house = House::new();
+    let fixture = SessionFixture::new();
     for (key, is_key) in [
         (String::new(), false),
         ("k".to_owned(), true),
@@ -174,19 +178,19 @@ async fn a_key_has_1_to_256_bytes() {
             let seen = session.get(key).await?;
             Ok((told, seen, session.delete(key).await))
         });
-        let (told, seen, deleted) = answered(house.first_request(calls).await).0;
+        let (told, seen, deleted) = answered(fixture.first_request(calls).await).0;
         for told in told.into_iter().chain([deleted]) {
             let is_refused = matches!(told, Err(SessionCallError::Guest(SessionError::Invalid(_))));
             assert_eq!(is_refused, !is_key, "{} bytes: {told:?}", key.len());
         }
         assert_eq!(seen.as_deref(), is_key.then_some("3"));
     }
-    assert_eq!(house.rows(), 0, "each took its key out again");
+    assert_eq!(fixture.rows(), 0, "each took its key out again");
 }
 
 #[tokio::test]
 async fn limits_are_the_options() {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         session_bytes_max: 200,
         keys_max: 2,
         key_bytes_max: 3,
@@ -207,6 +211,6 @@ async fn limits_are_the_options() {
             )
         }))
     });
-    let told = answered(house.first_request(calls).await).0;
+    let told = answered(fixture.first_request(calls).await).0;
     assert_eq!(told, [false, false, true]);
 }

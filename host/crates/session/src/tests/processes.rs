@@ -3,27 +3,27 @@
 use std::time::{Duration, Instant};
 
 use super::super::{SessionOptions, TransactionOutcome, TransactionRefusal};
+use super::fixture::SessionFixture;
 use super::guest::{Trap, answered, guest, refused};
-use super::house::House;
 use cloakroom_base::limits::EAGER_RERUNS_MAX;
 
 /// Runs a request that another process overtakes `times` times. Returns its runs and whether it had to wait for a timer.
 async fn overtaken(times: u32, deadline: Duration) -> (u32, bool, TransactionOutcome<i64, Trap>) {
-    let house = House::new();
-    let id = house.make(None, &[("n", "0")]);
-    let mut visit = house.visit(Some(&id));
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("n", "0")]);
+    let mut visit = fixture.visit(Some(&id));
     visit.deadline = (Instant::now() + deadline).into();
     let mut guest = guest(|session, number| {
-        let (house, id) = (&house, &id);
+        let (fixture, id) = (&fixture, &id);
         async move {
             let sum = session.increment("n", 1).await?;
             if number <= times {
-                house.overwrite(id, None, &[("n", &(100 * number).to_string())]);
+                fixture.overwrite(id, None, &[("n", &(100 * number).to_string())]);
             }
             Ok(sum)
         }
     });
-    let mut transaction = Box::pin(house.manager.transact(visit, &mut guest));
+    let mut transaction = Box::pin(fixture.manager.transact(visit, &mut guest));
     // Only a timer makes the transaction wait here.
     let (has_waited, outcome) = match futures_util::poll!(&mut transaction) {
         std::task::Poll::Ready(outcome) => (false, outcome),
@@ -59,18 +59,18 @@ async fn whoever_is_overtaken_for_ever_gives_up_at_the_deadline() {
 
 #[tokio::test]
 async fn requests_of_one_session_on_two_processes_are_serial() {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         eager_reruns_max: 1,
         ..SessionOptions::default()
     });
-    house
+    fixture
         .store
         .pauses
         .store(1, std::sync::atomic::Ordering::Relaxed);
-    let id = house.make(None, &[("log", "[]")]);
-    let managers = [house.manager.clone(), house.another_manager()];
+    let id = fixture.make(None, &[("log", "[]")]);
+    let managers = [fixture.manager.clone(), fixture.another_manager()];
     let one = |n: usize| {
-        let (manager, visit) = (managers[n % 2].clone(), house.visit(Some(&id)));
+        let (manager, visit) = (managers[n % 2].clone(), fixture.visit(Some(&id)));
         tokio::spawn(async move {
             let mut guest = guest(|session, _| async move {
                 let log = session.get("log").await?.ok_or(Trap::OfItself)?;
@@ -86,7 +86,7 @@ async fn requests_of_one_session_on_two_processes_are_serial() {
     for task in (0..12).map(one).collect::<Vec<_>>() {
         seen.push(task.await.expect("no panic"));
     }
-    seen.push(house.entry(&id, "log").await.expect("a log"));
+    seen.push(fixture.entry(&id, "log").await.expect("a log"));
     seen.sort_by_key(String::len);
     for pair in seen.windows(2) {
         let before = pair[0].strip_suffix(']').expect("an array");

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::super::{CookieChange, ReplayPolicy, TransactionRefusal};
+use super::fixture::SessionFixture;
 use super::guest::{Trap, answered, failed, guest, guest_with, refused};
-use super::house::House;
 use super::stubborn::Asked;
 use cloakroom_base::quota::{QuotaResource, QuotaTotals, Quotas};
 
@@ -12,22 +12,22 @@ use cloakroom_base::quota::{QuotaResource, QuotaTotals, Quotas};
 async fn overtaken(
     replay: ReplayPolicy,
     key: &'static str,
-) -> (House, crate::record::SessionId, bool) {
-    let house = House::new();
-    let id = house.make(Some(60_000), &[("a", "1"), ("b", "1")]);
+) -> (SessionFixture, crate::record::SessionId, bool) {
+    let fixture = SessionFixture::new();
+    let id = fixture.make(Some(60_000), &[("a", "1"), ("b", "1")]);
     let mut guest = guest_with(replay, |session, _| {
-        let (house, id) = (&house, &id);
+        let (fixture, id) = (&fixture, &id);
         async move {
             session.get("a").await?;
             let changed = if key == "a" { ["2", "1"] } else { ["1", "2"] };
             let entries = [("a", changed[0]), ("b", changed[1])];
-            house.overwrite(id, Some(60_000), &entries);
+            fixture.overwrite(id, Some(60_000), &entries);
             session.set("z", "1").await?;
             Ok(())
         }
     });
-    let visit = house.visit(Some(&id));
-    let outcome = house.manager.transact(visit, &mut guest).await;
+    let visit = fixture.visit(Some(&id));
+    let outcome = fixture.manager.transact(visit, &mut guest).await;
     assert_eq!(guest.runs, 1, "it is never run again");
     let is_answered = match (replay, key) {
         (_, "b") => {
@@ -49,38 +49,38 @@ async fn overtaken(
             false
         }
     };
-    (house, id, is_answered)
+    (fixture, id, is_answered)
 }
 
 #[tokio::test]
 async fn what_cannot_be_run_again_is_refused_and_writes_nothing() {
     for replay in [ReplayPolicy::EffectMade, ReplayPolicy::BodyGone] {
-        let (house, id, _) = overtaken(replay, "a").await;
-        assert_eq!(house.entry(&id, "z").await, None, "{replay:?}");
-        assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
-        assert_eq!(house.counters().reruns.get(), 0);
+        let (fixture, id, _) = overtaken(replay, "a").await;
+        assert_eq!(fixture.entry(&id, "z").await, None, "{replay:?}");
+        assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("2"));
+        assert_eq!(fixture.counters().reruns.get(), 0);
     }
 }
 
 #[tokio::test]
 async fn what_cannot_be_run_again_is_applied_where_its_reads_hold() {
     for replay in [ReplayPolicy::EffectMade, ReplayPolicy::BodyGone] {
-        let (house, id, is_answered) = overtaken(replay, "b").await;
+        let (fixture, id, is_answered) = overtaken(replay, "b").await;
         assert!(is_answered, "{replay:?}");
-        assert_eq!(house.entry(&id, "z").await.as_deref(), Some("1"));
-        assert_eq!(house.entry(&id, "b").await.as_deref(), Some("2"));
+        assert_eq!(fixture.entry(&id, "z").await.as_deref(), Some("1"));
+        assert_eq!(fixture.entry(&id, "b").await.as_deref(), Some("2"));
     }
 }
 
 #[tokio::test]
 async fn an_effect_made_on_a_session_that_vanished_is_a_conflict() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let logout = |house: &House| house.another_manager();
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let logout = |fixture: &SessionFixture| fixture.another_manager();
+    let outcome = fixture.request(
         &id,
         guest_with(ReplayPolicy::EffectMade, |session, _| {
-            let (manager, visit) = (logout(&house), house.visit(Some(&id)));
+            let (manager, visit) = (logout(&fixture), fixture.visit(Some(&id)));
             async move {
                 session.set("a", "2").await?;
                 let mut other = guest(|session, _| async move { Ok(session.destroy().await?) });
@@ -93,63 +93,68 @@ async fn an_effect_made_on_a_session_that_vanished_is_a_conflict() {
         refused(outcome.await),
         (TransactionRefusal::Conflict, CookieChange::Keep)
     );
-    assert_eq!(house.rows(), 0);
+    assert_eq!(fixture.rows(), 0);
 }
 
 #[tokio::test]
 async fn a_conflict_after_the_deadline_is_busy() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let mut visit = house.visit(Some(&id));
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let mut visit = fixture.visit(Some(&id));
     visit.deadline = (Instant::now()).into();
     let mut guest = guest(|session, _| {
-        let (house, id) = (&house, &id);
+        let (fixture, id) = (&fixture, &id);
         async move {
             let sum = session.increment("a", 1).await?;
-            house.overwrite(id, None, &[("a", "5")]);
+            fixture.overwrite(id, None, &[("a", "5")]);
             Ok(sum)
         }
     });
-    let outcome = house.manager.transact(visit, &mut guest).await;
+    let outcome = fixture.manager.transact(visit, &mut guest).await;
     assert_eq!(
         refused(outcome),
         (TransactionRefusal::Busy, CookieChange::Keep)
     );
     assert_eq!(guest.runs, 1);
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("5"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("5"));
 }
 
 #[tokio::test]
 async fn a_commit_without_a_conflict_is_made_after_the_deadline_too() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let mut visit = house.visit(Some(&id));
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let mut visit = fixture.visit(Some(&id));
     visit.deadline = (Instant::now()).into();
     let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
-    answered(house.manager.transact(visit, &mut guest).await);
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
+    answered(fixture.manager.transact(visit, &mut guest).await);
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("2"));
 }
 
 #[tokio::test]
-async fn a_wait_for_the_slot_ends_at_the_deadline() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
+async fn a_wait_for_the_lock_ends_at_the_deadline() {
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let held = house.manager.slots.acquire(&id, deadline, None).await;
+    let held = fixture
+        .manager
+        .shared
+        .locks
+        .acquire(&id, deadline, None)
+        .await;
     for start in [
         super::super::VisitStart::Optimistic,
         super::super::VisitStart::Exclusive,
     ] {
-        let mut visit = house.visit(Some(&id));
+        let mut visit = fixture.visit(Some(&id));
         visit.start = start;
         visit.deadline = (Instant::now() + Duration::from_millis(5)).into();
         let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
-        let outcome = house.manager.transact(visit, &mut guest).await;
+        let outcome = fixture.manager.transact(visit, &mut guest).await;
         assert_eq!(refused(outcome).0, TransactionRefusal::Busy, "{start:?}");
     }
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("1"));
     drop(held);
-    let outcome = house.request(
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move { Ok(session.increment("a", 1).await?) }),
     );
@@ -158,25 +163,30 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
 
 /// Without this, the requests of one client that wait for a session lock could keep all other clients from the host.
 #[tokio::test]
-async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
+async fn a_wait_for_the_lock_ends_when_another_client_needs_the_place() {
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
     let quotas = Quotas::new(QuotaTotals {
         requests: 1,
         ..QuotaTotals::default()
     });
     let (flood, visitor) = (quotas.peer([127, 0, 0, 1].into()), [127, 0, 0, 2].into());
     let deadline = Instant::now() + Duration::from_secs(60);
-    let _held = house.manager.slots.acquire(&id, deadline, None).await;
+    let _held = fixture
+        .manager
+        .shared
+        .locks
+        .acquire(&id, deadline, None)
+        .await;
     for start in [
         super::super::VisitStart::Optimistic,
         super::super::VisitStart::Exclusive,
     ] {
-        let mut visit = house.visit(Some(&id));
+        let mut visit = fixture.visit(Some(&id));
         visit.start = start;
         visit.place = Some(flood.reserve(QuotaResource::Requests, 1).unwrap());
         let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
-        let waiting = house.manager.transact(visit, &mut guest);
+        let waiting = fixture.manager.transact(visit, &mut guest);
         let taking = async {
             loop {
                 match quotas.peer(visitor).reserve(QuotaResource::Requests, 1) {
@@ -188,16 +198,21 @@ async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
         let (outcome, _place) = tokio::join!(waiting, taking);
         assert_eq!(refused(outcome).0, TransactionRefusal::Busy, "{start:?}");
     }
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("1"));
 }
 
 #[tokio::test]
-async fn readers_do_not_wait_for_a_slot_that_others_hold() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
+async fn readers_do_not_wait_for_a_lock_that_others_hold() {
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let _held = house.manager.slots.acquire(&id, deadline, None).await;
-    let outcome = house.request(
+    let _held = fixture
+        .manager
+        .shared
+        .locks
+        .acquire(&id, deadline, None)
+        .await;
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move { Ok(session.get("a").await?) }),
     );
@@ -206,44 +221,44 @@ async fn readers_do_not_wait_for_a_slot_that_others_hold() {
 
 #[tokio::test]
 async fn a_guest_that_fails_by_itself_commits_nothing() {
-    let house = House::new();
-    let id = house.make(Some(60_000), &[("a", "1")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(Some(60_000), &[("a", "1")]);
     let trap = |session: super::super::Session, _| async move {
         session.set("a", "2").await?;
         session.renew().await?;
         Err::<(), _>(Trap::OfItself)
     };
-    let outcome = house.request(&id, guest(trap)).await;
+    let outcome = fixture.request(&id, guest(trap)).await;
     assert_eq!(failed(outcome), (Trap::OfItself, CookieChange::Keep));
-    let outcome = house.first_request(guest(trap)).await;
+    let outcome = fixture.first_request(guest(trap)).await;
     assert_eq!(failed(outcome), (Trap::OfItself, CookieChange::Keep));
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
-    assert_eq!(house.rows(), 1);
-    assert_eq!(house.asked().await, [Asked::Load]);
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("1"));
+    assert_eq!(fixture.rows(), 1);
+    assert_eq!(fixture.asked().await, [Asked::Load]);
 }
 
 #[tokio::test]
 async fn a_log_that_grew_too_long_runs_again_and_a_short_one_does_not() {
     let most = cloakroom_base::limits::SESSION_LOG_OPS_MAX;
     for (changes, runs) in [(most, 1), (most + 1, 2)] {
-        let house = House::new();
-        let id = house.make(None, &[("a", "1")]);
+        let fixture = SessionFixture::new();
+        let id = fixture.make(None, &[("a", "1")]);
         let mut guest = guest(|session, number| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 for _ in 0..changes {
                     session.add("mine", 1).await?;
                 }
                 if number == 1 {
-                    house.overwrite(id, None, &[("a", "2")]);
+                    fixture.overwrite(id, None, &[("a", "2")]);
                 }
                 Ok(())
             }
         });
-        let visit = house.visit(Some(&id));
-        answered(house.manager.transact(visit, &mut guest).await);
+        let visit = fixture.visit(Some(&id));
+        answered(fixture.manager.transact(visit, &mut guest).await);
         assert_eq!(guest.runs, runs, "{changes} changes");
-        assert_eq!(house.entry(&id, "mine").await, Some(changes.to_string()));
-        assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
+        assert_eq!(fixture.entry(&id, "mine").await, Some(changes.to_string()));
+        assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("2"));
     }
 }

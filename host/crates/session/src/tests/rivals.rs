@@ -1,25 +1,25 @@
 //! Visits with several valid cookies: at most one is the session's, no row is left without a cookie, and a logout ends all of them.
 
 use super::super::{CookieChange, SessionOptions, TransactionRefusal, Visit, VisitStart};
+use super::fixture::{NOW_MS, SessionFixture, keys, presented, set_for};
 use super::guest::{Trap, answered, bump, guest, refused};
-use super::house::{House, NOW_MS, keys, presented, set_for};
 use super::stubborn::{Asked, Fate};
 use crate::record::{CookieAttributes, SessionId};
 use cloakroom_base::limits::{SESSION_IDS_MAX, SESSION_SET_COOKIES_MAX};
 
 /// Returns a visit with the cookies of these sessions.
-fn visit(house: &House, ids: &[&SessionId]) -> Visit {
+fn visit(fixture: &SessionFixture, ids: &[&SessionId]) -> Visit {
     let values: Vec<String> = ids.iter().map(|id| keys().sign(id)).collect();
     Visit {
         presented: presented(&values),
-        ..house.visit(None)
+        ..fixture.visit(None)
     }
 }
 
 /// Returns the change to the session's own cookie, and the places where duplicate cookies are expired.
 fn parts(cookie: CookieChange) -> (CookieChange, Vec<CookieAttributes>) {
     match cookie {
-        CookieChange::WithStrays { own, strays } => (*own, strays),
+        CookieChange::WithDuplicates { own, duplicates } => (*own, duplicates),
         own => (own, Vec::new()),
     }
 }
@@ -28,8 +28,8 @@ fn parts(cookie: CookieChange) -> (CookieChange, Vec<CookieAttributes>) {
 const OTHERS: [(Option<&str>, &str); 2] =
     [(Some("www.example.com"), "/"), (Some("example.com"), "/")];
 
-fn places(strays: &[CookieAttributes]) -> Vec<(Option<&str>, &str)> {
-    strays
+fn places(duplicates: &[CookieAttributes]) -> Vec<(Option<&str>, &str)> {
+    duplicates
         .iter()
         .map(|it| (it.domain.as_deref(), it.path.as_str()))
         .collect()
@@ -37,22 +37,22 @@ fn places(strays: &[CookieAttributes]) -> Vec<(Option<&str>, &str)> {
 
 #[tokio::test]
 async fn the_one_with_a_row_is_the_session_and_the_others_are_expired() {
-    let house = House::new();
-    let (live, dead) = (house.make(None, &[("n", "6")]), SessionId::generate());
+    let fixture = SessionFixture::new();
+    let (live, dead) = (fixture.make(None, &[("n", "6")]), SessionId::generate());
     for (sum, ids) in [(7, [&live, &dead]), (8, [&dead, &live])] {
-        let outcome = house
+        let outcome = fixture
             .manager
-            .transact(visit(&house, &ids), &mut bump())
+            .transact(visit(&fixture, &ids), &mut bump())
             .await;
         let (told, cookie) = answered(outcome);
         assert_eq!(told, sum);
-        let (own, strays) = parts(cookie);
+        let (own, duplicates) = parts(cookie);
         assert_eq!(set_for(&own), live, "a client may drop it with the others");
-        assert_eq!(places(&strays), OTHERS);
+        assert_eq!(places(&duplicates), OTHERS);
     }
-    assert_eq!(house.rows(), 1);
-    assert_eq!(house.counters().stray_cookies.get(), 2);
-    let asked = house.asked().await;
+    assert_eq!(fixture.rows(), 1);
+    assert_eq!(fixture.counters().stray_cookies.get(), 2);
+    let asked = fixture.asked().await;
     assert_eq!(
         asked,
         [Asked::Load, Asked::Replace, Asked::Load, Asked::Replace],
@@ -62,38 +62,44 @@ async fn the_one_with_a_row_is_the_session_and_the_others_are_expired() {
 
 #[tokio::test]
 async fn where_none_has_a_row_a_login_makes_one_and_its_cookie_stays() {
-    let house = House::new();
+    let fixture = SessionFixture::new();
     let dead = [SessionId::generate(), SessionId::generate()];
     let ids = [&dead[0], &dead[1]];
     let reader = &mut guest(|session, _| async move { Ok(session.get("n").await?) });
-    let outcome = house.manager.transact(visit(&house, &ids), reader).await;
-    let (own, strays) = parts(answered(outcome).1);
-    assert!(matches!(own, CookieChange::Expire { .. }), "{own:?}");
-    assert_eq!(places(&strays), OTHERS);
-
-    let outcome = house
+    let outcome = fixture
         .manager
-        .transact(visit(&house, &ids), &mut bump())
+        .transact(visit(&fixture, &ids), reader)
         .await;
-    let (own, strays) = parts(answered(outcome).1);
-    assert!(house.row(&set_for(&own)).await.is_some());
-    assert_eq!(house.rows(), 1);
-    assert_eq!(places(&strays), OTHERS);
+    let (own, duplicates) = parts(answered(outcome).1);
+    assert!(matches!(own, CookieChange::Expire { .. }), "{own:?}");
+    assert_eq!(places(&duplicates), OTHERS);
+
+    let outcome = fixture
+        .manager
+        .transact(visit(&fixture, &ids), &mut bump())
+        .await;
+    let (own, duplicates) = parts(answered(outcome).1);
+    assert!(fixture.row(&set_for(&own)).await.is_some());
+    assert_eq!(fixture.rows(), 1);
+    assert_eq!(places(&duplicates), OTHERS);
 }
 
 #[tokio::test]
 async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
-    let house = House::new();
+    let fixture = SessionFixture::new();
     let rows = [
-        house.make(None, &[("n", "1")]),
-        house.make(None, &[("n", "2")]),
+        fixture.make(None, &[("n", "1")]),
+        fixture.make(None, &[("n", "2")]),
     ];
     let ids = [&rows[0], &rows[1]];
     let reader = &mut guest(|session, _| async move {
         assert_eq!(session.fingerprint().await?, None);
         Ok(session.get("n").await?)
     });
-    let outcome = house.manager.transact(visit(&house, &ids), reader).await;
+    let outcome = fixture
+        .manager
+        .transact(visit(&fixture, &ids), reader)
+        .await;
     let (seen, cookie) = answered(outcome);
     assert_eq!(seen, None);
     let all = [
@@ -101,8 +107,11 @@ async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
         (Some("www.example.com"), "/"),
         (Some("example.com"), "/"),
     ];
-    let (own, strays) = parts(cookie);
-    assert_eq!((own, places(&strays)), (CookieChange::Keep, all.to_vec()));
+    let (own, duplicates) = parts(cookie);
+    assert_eq!(
+        (own, places(&duplicates)),
+        (CookieChange::Keep, all.to_vec())
+    );
 
     for step in 0..8 {
         let writer = &mut guest(|session, _| async move {
@@ -121,35 +130,41 @@ async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
             }
             Ok(())
         });
-        let outcome = house.manager.transact(visit(&house, &ids), writer).await;
+        let outcome = fixture
+            .manager
+            .transact(visit(&fixture, &ids), writer)
+            .await;
         let (refusal, cookie) = refused(outcome);
         assert_eq!(refusal, TransactionRefusal::SeveralSessions, "{step}");
-        let (own, strays) = parts(cookie);
-        assert_eq!((own, places(&strays)), (CookieChange::Keep, all.to_vec()));
+        let (own, duplicates) = parts(cookie);
+        assert_eq!(
+            (own, places(&duplicates)),
+            (CookieChange::Keep, all.to_vec())
+        );
     }
-    assert_eq!(house.rows(), 2);
-    assert_eq!(house.entry(ids[0], "n").await.as_deref(), Some("1"));
-    let counters = house.counters();
+    assert_eq!(fixture.rows(), 2);
+    assert_eq!(fixture.entry(ids[0], "n").await.as_deref(), Some("1"));
+    let counters = fixture.counters();
     assert_eq!(counters.several_refused.get(), 8);
     assert_eq!(counters.ambiguous_cookies.get(), 9);
 }
 
 #[tokio::test]
 async fn more_than_four_are_not_asked_for() {
-    let house = House::new();
+    let fixture = SessionFixture::new();
     let rows: Vec<_> = (0..=SESSION_IDS_MAX)
-        .map(|_| house.make(None, &[("n", "1")]))
+        .map(|_| fixture.make(None, &[("n", "1")]))
         .collect();
     let ids: Vec<&SessionId> = rows.iter().collect();
-    let outcome = house
+    let outcome = fixture
         .manager
-        .transact(visit(&house, &ids), &mut bump())
+        .transact(visit(&fixture, &ids), &mut bump())
         .await;
     let (refusal, cookie) = refused(outcome);
     assert_eq!(refusal, TransactionRefusal::SeveralSessions);
     assert_eq!(parts(cookie).1.len(), 3);
-    assert_eq!(house.asked().await, []);
-    assert_eq!(house.rows(), rows.len());
+    assert_eq!(fixture.asked().await, []);
+    assert_eq!(fixture.rows(), rows.len());
 }
 
 #[tokio::test]
@@ -157,10 +172,10 @@ async fn a_logout_ends_every_session_that_is_named() {
     for start in [VisitStart::Optimistic, VisitStart::Exclusive] {
         for count in [1, 2, 4, 6] {
             for live in [0, 1, count] {
-                let house = House::new();
+                let fixture = SessionFixture::new();
                 let rows: Vec<_> = (0..count)
                     .map(|n| match n < live {
-                        true => house.make(None, &[("n", "1")]),
+                        true => fixture.make(None, &[("n", "1")]),
                         false => SessionId::generate(),
                     })
                     .collect();
@@ -168,22 +183,22 @@ async fn a_logout_ends_every_session_that_is_named() {
                 let ids: Vec<&SessionId> = rows.iter().collect();
                 let visit = Visit {
                     start,
-                    ..visit(&house, &ids)
+                    ..visit(&fixture, &ids)
                 };
                 let mut logout = guest(|session, _| {
-                    let house = &house;
+                    let fixture = &fixture;
                     async move {
                         drop(session.list_keys().await?);
                         if live < count {
                             // Only now does a lagging server show the row.
-                            house.overwrite(late, None, &[]);
+                            fixture.overwrite(late, None, &[]);
                         }
                         Ok(session.destroy().await?)
                     }
                 });
-                let outcome = house.manager.transact(visit, &mut logout).await;
+                let outcome = fixture.manager.transact(visit, &mut logout).await;
                 answered(outcome);
-                assert_eq!(house.rows(), 0, "{start:?}: {live} of {count}");
+                assert_eq!(fixture.rows(), 0, "{start:?}: {live} of {count}");
             }
         }
     }
@@ -191,13 +206,13 @@ async fn a_logout_ends_every_session_that_is_named() {
 
 #[tokio::test]
 async fn a_logout_that_does_not_end_all_keeps_every_cookie() {
-    let house = House::new();
-    let (live, dead) = (house.make(None, &[("n", "1")]), SessionId::generate());
-    house.store.will_commit([Fate::Done, Fate::DOWN]);
+    let fixture = SessionFixture::new();
+    let (live, dead) = (fixture.make(None, &[("n", "1")]), SessionId::generate());
+    fixture.store.will_commit([Fate::Done, Fate::DOWN]);
     let logout = &mut guest(|session, _| async move { Ok(session.destroy().await?) });
-    let outcome = house
+    let outcome = fixture
         .manager
-        .transact(visit(&house, &[&live, &dead]), logout)
+        .transact(visit(&fixture, &[&live, &dead]), logout)
         .await;
     assert_eq!(
         refused(outcome),
@@ -207,36 +222,36 @@ async fn a_logout_that_does_not_end_all_keeps_every_cookie() {
 
 #[tokio::test]
 async fn a_deletion_that_is_rolled_back_is_sent_again() {
-    let house = House::new();
-    let rows = [house.make(None, &[]), house.make(None, &[])];
-    house.store.will_commit([Fate::RolledBack, Fate::Done]);
+    let fixture = SessionFixture::new();
+    let rows = [fixture.make(None, &[]), fixture.make(None, &[])];
+    fixture.store.will_commit([Fate::RolledBack, Fate::Done]);
     let logout = &mut guest(|session, _| async move { Ok(session.destroy().await?) });
-    let visit = visit(&house, &[&rows[0], &rows[1]]);
-    answered(house.manager.transact(visit, logout).await);
-    assert_eq!(house.rows(), 0);
+    let visit = visit(&fixture, &[&rows[0], &rows[1]]);
+    answered(fixture.manager.transact(visit, logout).await);
+    assert_eq!(fixture.rows(), 0);
     let deletions = [Asked::BlindDelete; 3];
-    assert_eq!(house.asked().await[1..], deletions);
+    assert_eq!(fixture.asked().await[1..], deletions);
 }
 
 #[tokio::test]
 async fn a_guest_that_logs_out_and_goes_on_ends_all_and_begins_one() {
     for (count, live) in [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (6, 6)] {
         for saves in [false, true] {
-            let house = House::new();
+            let fixture = SessionFixture::new();
             let rows: Vec<_> = (0..count)
                 .map(|n| match n < live {
-                    true => house.make(None, &[("n", "1")]),
+                    true => fixture.make(None, &[("n", "1")]),
                     false => SessionId::generate(),
                 })
                 .collect();
             let late = rows.last().expect("one at least");
             let mut again = guest(|session, _| {
-                let house = &house;
+                let fixture = &fixture;
                 async move {
                     drop(session.list_keys().await?);
                     session.destroy().await?;
                     if live < count {
-                        house.overwrite(late, None, &[]);
+                        fixture.overwrite(late, None, &[]);
                     }
                     if saves {
                         session.save().await?;
@@ -246,56 +261,56 @@ async fn a_guest_that_logs_out_and_goes_on_ends_all_and_begins_one() {
                 }
             });
             let ids: Vec<&SessionId> = rows.iter().collect();
-            let outcome = house
+            let outcome = fixture
                 .manager
-                .transact(visit(&house, &ids), &mut again)
+                .transact(visit(&fixture, &ids), &mut again)
                 .await;
             let (own, _) = parts(answered(outcome).1);
             let own = set_for(&own);
             assert!(!rows.contains(&own), "{live} of {count}");
-            assert_eq!(house.entry(&own, "m").await.as_deref(), Some("7"));
-            assert_eq!(house.rows(), 1, "{live} of {count}, {saves}");
+            assert_eq!(fixture.entry(&own, "m").await.as_deref(), Some("7"));
+            assert_eq!(fixture.rows(), 1, "{live} of {count}, {saves}");
         }
     }
 }
 
 #[tokio::test]
 async fn of_more_values_than_are_verified_none_is_the_session_and_none_is_ended() {
-    let house = House::new();
-    let rows: Vec<_> = (0..17).map(|_| house.make(None, &[("n", "1")])).collect();
+    let fixture = SessionFixture::new();
+    let rows: Vec<_> = (0..17).map(|_| fixture.make(None, &[("n", "1")])).collect();
     let ids: Vec<&SessionId> = rows.iter().collect();
-    let all = || visit(&house, &ids);
-    let outcome = house.manager.transact(all(), &mut bump()).await;
+    let all = || visit(&fixture, &ids);
+    let outcome = fixture.manager.transact(all(), &mut bump()).await;
     assert_eq!(refused(outcome).0, TransactionRefusal::SeveralSessions);
     let logout = &mut guest(|session, _| async move { Ok(session.destroy().await?) });
-    let outcome = house.manager.transact(all(), logout).await;
+    let outcome = fixture.manager.transact(all(), logout).await;
     let (refusal, cookie) = refused(outcome);
     assert_eq!(refusal, TransactionRefusal::SeveralSessions);
     assert_eq!(parts(cookie).1.len(), 3);
     let reader = &mut guest(|session, _| async move { Ok(session.get("n").await?) });
-    let (seen, cookie) = answered(house.manager.transact(all(), reader).await);
+    let (seen, cookie) = answered(fixture.manager.transact(all(), reader).await);
     assert_eq!((seen, parts(cookie).1.len()), (None, 3));
-    assert_eq!(house.rows(), rows.len());
-    assert_eq!(house.asked().await, []);
+    assert_eq!(fixture.rows(), rows.len());
+    assert_eq!(fixture.asked().await, []);
 }
 
 #[tokio::test]
 async fn a_run_that_is_repeated_still_expires_the_others() {
-    let house = House::new();
-    let (live, dead) = (house.make(None, &[("n", "1")]), SessionId::generate());
+    let fixture = SessionFixture::new();
+    let (live, dead) = (fixture.make(None, &[("n", "1")]), SessionId::generate());
     let mut overtaken = guest(|session, number| {
-        let (house, live) = (&house, &live);
+        let (fixture, live) = (&fixture, &live);
         async move {
             let sum = session.increment("n", 1).await?;
             if number == 1 {
-                house.overwrite(live, None, &[("n", "10")]);
+                fixture.overwrite(live, None, &[("n", "10")]);
             }
             Ok(sum)
         }
     });
-    let outcome = house
+    let outcome = fixture
         .manager
-        .transact(visit(&house, &[&dead, &live]), &mut overtaken)
+        .transact(visit(&fixture, &[&dead, &live]), &mut overtaken)
         .await;
     let (sum, cookie) = answered(outcome);
     assert_eq!(sum, 11);
@@ -304,36 +319,36 @@ async fn a_run_that_is_repeated_still_expires_the_others() {
 
 #[tokio::test]
 async fn a_session_that_vanishes_meanwhile_expires_nothing() {
-    let house = House::new();
-    let (live, dead) = (house.make(None, &[("n", "1")]), SessionId::generate());
+    let fixture = SessionFixture::new();
+    let (live, dead) = (fixture.make(None, &[("n", "1")]), SessionId::generate());
     let mut overtaken = guest(|session, number| {
-        let (house, live) = (&house, &live);
+        let (fixture, live) = (&fixture, &live);
         async move {
             session.increment("n", 1).await?;
             if number == 1 {
                 let logout = guest(|session, _| async move { Ok(session.destroy().await?) });
-                answered(house.request(live, logout).await);
+                answered(fixture.request(live, logout).await);
             }
             Ok(number)
         }
     });
-    let outcome = house
+    let outcome = fixture
         .manager
-        .transact(visit(&house, &[&dead, &live]), &mut overtaken)
+        .transact(visit(&fixture, &[&dead, &live]), &mut overtaken)
         .await;
     assert_eq!(answered(outcome), (2, CookieChange::Keep));
-    assert_eq!(house.rows(), 0);
+    assert_eq!(fixture.rows(), 0);
 }
 
 #[tokio::test]
 async fn for_a_name_that_browsers_bind_nothing_is_guessed() {
     let mut options = SessionOptions::default();
     options.cookie.name = "__Host-sid".to_owned();
-    let house = House::with(options);
-    let (live, dead) = (house.make(None, &[("n", "6")]), SessionId::generate());
-    let outcome = house
+    let fixture = SessionFixture::with(options);
+    let (live, dead) = (fixture.make(None, &[("n", "6")]), SessionId::generate());
+    let outcome = fixture
         .manager
-        .transact(visit(&house, &[&dead, &live]), &mut bump())
+        .transact(visit(&fixture, &[&dead, &live]), &mut bump())
         .await;
     assert_eq!(answered(outcome), (7, CookieChange::Keep));
 }
@@ -369,15 +384,15 @@ impl Dice {
     }
 }
 
-fn make(house: &House, named: Named) -> SessionId {
+fn make(fixture: &SessionFixture, named: Named) -> SessionId {
     let id = match named {
-        Named::Live => house.make(None, &[("n", "1")]),
+        Named::Live => fixture.make(None, &[("n", "1")]),
         _ => SessionId::generate(),
     };
     match named {
         Named::Live | Named::Absent => {}
-        Named::Expired => house.put(&id, "{}".to_owned(), NOW_MS / 1_000 - 10),
-        Named::Corrupt => house.put(&id, "null".to_owned(), i64::from(u32::MAX)),
+        Named::Expired => fixture.put(&id, "{}".to_owned(), NOW_MS / 1_000 - 10),
+        Named::Corrupt => fixture.put(&id, "null".to_owned(), i64::from(u32::MAX)),
     }
     id
 }
@@ -386,18 +401,18 @@ fn make(house: &House, named: Named) -> SessionId {
 async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cookie() {
     let mut dice = Dice(11);
     for round in 0..600 {
-        let house = House::new();
+        let fixture = SessionFixture::new();
         let all = [Named::Live, Named::Absent, Named::Expired, Named::Corrupt];
         let named: Vec<Named> = (0..1 + dice.below(6)).map(|_| all[dice.below(4)]).collect();
-        let ids: Vec<SessionId> = named.iter().map(|named| make(&house, *named)).collect();
+        let ids: Vec<SessionId> = named.iter().map(|named| make(&fixture, *named)).collect();
         let step = [Do::Read, Do::Write, Do::Regenerate, Do::Destroy][dice.below(4)];
         let host = ["a.b.c.example.com:8080", "localhost", "10.0.0.1"][dice.below(3)];
         let visit = Visit {
             host: host.to_owned(),
             path: ["/", "/a/b/c/d/e/f/g"][dice.below(2)].to_owned(),
-            ..visit(&house, &ids.iter().collect::<Vec<_>>())
+            ..visit(&fixture, &ids.iter().collect::<Vec<_>>())
         };
-        let before = house.rows();
+        let before = fixture.rows();
         let mut guest = guest(|session, _| async move {
             let seen = session.get("n").await?;
             match step {
@@ -408,12 +423,12 @@ async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cooki
             }
             Ok::<_, Trap>(seen)
         });
-        let outcome = house.manager.transact(visit, &mut guest).await;
+        let outcome = fixture.manager.transact(visit, &mut guest).await;
         let story = format!("{round}: {step:?} with {named:?} at {host}");
         let live = named.iter().filter(|it| **it == Named::Live).count();
         let is_none_meant = live > 1 || named.len() > SESSION_IDS_MAX;
         let is_write = matches!(step, Do::Write | Do::Regenerate);
-        let (own, strays) = if is_none_meant && is_write {
+        let (own, duplicates) = if is_none_meant && is_write {
             let (refusal, cookie) = refused(outcome);
             assert_eq!(refusal, TransactionRefusal::SeveralSessions, "{story}");
             parts(cookie)
@@ -422,14 +437,14 @@ async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cooki
             assert_eq!(seen.is_some(), live == 1 && !is_none_meant, "{story}");
             parts(cookie)
         };
-        let fields = strays.len() + usize::from(own != CookieChange::Keep);
+        let fields = duplicates.len() + usize::from(own != CookieChange::Keep);
         assert!(
             fields <= SESSION_SET_COOKIES_MAX,
             "{story}: {fields} fields"
         );
-        assert!(named.len() > 1 || strays.is_empty(), "{story}");
+        assert!(named.len() > 1 || duplicates.is_empty(), "{story}");
         let is_live_left = live == 1 && !is_none_meant && !matches!(step, Do::Destroy);
-        let is_expired = places(&strays).contains(&(None, "/"));
+        let is_expired = places(&duplicates).contains(&(None, "/"));
         assert!(!(is_live_left && is_expired), "{story}: the live cookie");
         let rows = named.iter().filter(|it| **it != Named::Absent).count();
         let expected = match step {
@@ -437,9 +452,9 @@ async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cooki
             Do::Write | Do::Regenerate if live == 0 && !is_none_meant => before + 1,
             _ => before,
         };
-        assert_eq!(house.rows(), expected, "{story}");
+        assert_eq!(fixture.rows(), expected, "{story}");
         if let CookieChange::Set { .. } = &own {
-            assert!(house.row(&set_for(&own)).await.is_some(), "{story}");
+            assert!(fixture.row(&set_for(&own)).await.is_some(), "{story}");
         }
     }
 }

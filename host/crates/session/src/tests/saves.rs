@@ -1,55 +1,55 @@
 //! `save` and `reload`: commits in the middle of a run, which cannot be undone.
 
 use super::super::{CookieChange, Session, SessionOptions, TransactionRefusal};
+use super::fixture::{SessionFixture, keys, set_for};
 use super::guest::{Trap, answered, failed, guest, refused};
-use super::house::{House, keys, set_for};
 use super::stubborn::Asked;
 
 #[tokio::test]
 async fn after_a_save_reads_that_hold_are_applied_and_others_refused() {
     for (changed, is_answered) in [("a", false), ("b", true)] {
-        let house = House::new();
-        let id = house.make(None, &[("a", "1"), ("b", "1")]);
+        let fixture = SessionFixture::new();
+        let id = fixture.make(None, &[("a", "1"), ("b", "1")]);
         let mut guest = guest(|session, _| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 session.set("saved", "1").await?;
                 session.save().await?;
                 session.get("a").await?;
                 let other =
                     guest(move |session, _| async move { Ok(session.set(changed, "2").await?) });
-                answered(house.request(id, other).await);
+                answered(fixture.request(id, other).await);
                 session.set("z", "1").await?;
                 Ok(())
             }
         });
-        let visit = house.visit(Some(&id));
-        let outcome = house.manager.transact(visit, &mut guest).await;
+        let visit = fixture.visit(Some(&id));
+        let outcome = fixture.manager.transact(visit, &mut guest).await;
         assert_eq!(guest.runs, 1);
-        assert_eq!(house.entry(&id, "saved").await.as_deref(), Some("1"));
-        assert_eq!(house.entry(&id, changed).await.as_deref(), Some("2"));
+        assert_eq!(fixture.entry(&id, "saved").await.as_deref(), Some("1"));
+        assert_eq!(fixture.entry(&id, changed).await.as_deref(), Some("2"));
         if is_answered {
             answered(outcome);
-            assert_eq!(house.entry(&id, "z").await.as_deref(), Some("1"));
+            assert_eq!(fixture.entry(&id, "z").await.as_deref(), Some("1"));
         } else {
             assert_eq!(refused(outcome).0, TransactionRefusal::Conflict);
-            assert_eq!(house.entry(&id, "z").await, None);
+            assert_eq!(fixture.entry(&id, "z").await, None);
         }
     }
 }
 
 #[tokio::test]
 async fn a_conflict_inside_the_save_itself_runs_again() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, number| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 let sum = session.increment("a", 1).await?;
                 if number == 1 {
-                    house.overwrite(id, None, &[("a", "5")]);
+                    fixture.overwrite(id, None, &[("a", "5")]);
                 }
                 session.save().await?;
                 Ok((number, sum))
@@ -57,71 +57,71 @@ async fn a_conflict_inside_the_save_itself_runs_again() {
         }),
     );
     assert_eq!(answered(outcome.await).0, (2, 6));
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("6"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("6"));
 }
 
 #[tokio::test]
 async fn what_was_saved_stays_when_the_guest_fails() {
-    let house = House::new();
+    let fixture = SessionFixture::new();
     let trap = |session: Session, _| async move {
         session.set("saved", "1").await?;
         session.save().await?;
         session.set("unsaved", "1").await?;
         Err::<(), _>(Trap::OfItself)
     };
-    let (why, cookie) = failed(house.first_request(guest(trap)).await);
+    let (why, cookie) = failed(fixture.first_request(guest(trap)).await);
     assert_eq!(why, Trap::OfItself);
     let id = set_for(&cookie);
-    assert_eq!(house.entry(&id, "saved").await.as_deref(), Some("1"));
-    assert_eq!(house.entry(&id, "unsaved").await, None);
+    assert_eq!(fixture.entry(&id, "saved").await.as_deref(), Some("1"));
+    assert_eq!(fixture.entry(&id, "unsaved").await, None);
 }
 
 #[tokio::test]
 async fn the_cookie_of_a_saved_session_goes_out_with_a_conflict_too() {
-    let house = House::new();
-    let outcome = house.first_request(guest(|session, _| {
-        let house = &house;
+    let fixture = SessionFixture::new();
+    let outcome = fixture.first_request(guest(|session, _| {
+        let fixture = &fixture;
         async move {
             session.set("a", "1").await?;
             session.save().await?;
-            let id = house.id_of(&session).await;
+            let id = fixture.id_of(&session).await;
             session.increment("a", 1).await?;
-            house.overwrite(&id, None, &[("a", "7")]);
+            fixture.overwrite(&id, None, &[("a", "7")]);
             Ok(())
         }
     }));
     let (refusal, cookie) = refused(outcome.await);
     assert_eq!(refusal, TransactionRefusal::Conflict);
     let id = set_for(&cookie);
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("7"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("7"));
 }
 
 #[tokio::test]
 async fn a_session_that_vanished_after_its_save_is_not_written_back() {
-    let house = House::new();
-    let id = house.make(Some(60_000), &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(Some(60_000), &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 session.set("a", "2").await?;
                 session.save().await?;
                 let other = guest(|session, _| async move { Ok(session.destroy().await?) });
-                answered(house.request(id, other).await);
+                answered(fixture.request(id, other).await);
                 session.set("a", "3").await?;
                 Ok(())
             }
         }),
     );
     assert_eq!(refused(outcome.await).0, TransactionRefusal::Conflict);
-    assert_eq!(house.rows(), 0);
+    assert_eq!(fixture.rows(), 0);
 }
 
 #[tokio::test]
 async fn a_new_session_has_a_fingerprint_from_its_save_on() {
-    let house = House::new();
-    let outcome = house.first_request(guest(|session, _| async move {
+    let fixture = SessionFixture::new();
+    let outcome = fixture.first_request(guest(|session, _| async move {
         let before = session.fingerprint().await?;
         session.set("a", "1").await?;
         let unsaved = session.fingerprint().await?;
@@ -136,18 +136,18 @@ async fn a_new_session_has_a_fingerprint_from_its_save_on() {
     let id = set_for(&cookie);
     assert_eq!(renewed, Some(keys().fingerprint(&id)));
     assert!(saved.is_some() && saved != renewed);
-    assert_eq!(house.rows(), 1);
+    assert_eq!(fixture.rows(), 1);
 }
 
 #[tokio::test]
 async fn a_save_whose_caller_is_gone_is_finished() {
-    let house = House::new();
-    house
+    let fixture = SessionFixture::new();
+    fixture
         .store
         .pauses
         .store(3, std::sync::atomic::Ordering::Relaxed);
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move {
             session.set("a", "2").await?;
@@ -158,22 +158,22 @@ async fn a_save_whose_caller_is_gone_is_finished() {
         }),
     );
     failed(outcome.await);
-    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
+    assert_eq!(fixture.entry(&id, "a").await.as_deref(), Some("2"));
 }
 
 #[tokio::test]
 async fn a_reload_forgets_what_was_not_committed() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 session.clear().await?;
                 session.renew().await?;
                 session.set_max_age(Some(9_000)).await?;
-                house.overwrite(id, None, &[("a", "2")]);
+                fixture.overwrite(id, None, &[("a", "2")]);
                 session.reload().await?;
                 Ok((session.get("a").await?, session.list_keys().await?))
             }
@@ -185,13 +185,13 @@ async fn a_reload_forgets_what_was_not_committed() {
         (Some("2"), &["a".to_owned()][..])
     );
     assert_eq!(cookie, CookieChange::Keep);
-    assert_eq!(house.counters().commits.get(), 0);
+    assert_eq!(fixture.counters().commits.get(), 0);
 }
 
 #[tokio::test]
 async fn a_reload_sees_its_own_save() {
-    let house = House::new();
-    let outcome = house.first_request(guest(|session, _| async move {
+    let fixture = SessionFixture::new();
+    let outcome = fixture.first_request(guest(|session, _| async move {
         session.set("a", "1").await?;
         session.save().await?;
         session.set("a", "2").await?;
@@ -199,30 +199,30 @@ async fn a_reload_sees_its_own_save() {
         Ok(session.get("a").await?)
     }));
     assert_eq!(answered(outcome.await).0.as_deref(), Some("1"));
-    assert_eq!(house.asked().await, [Asked::Create, Asked::Load]);
+    assert_eq!(fixture.asked().await, [Asked::Create, Asked::Load]);
 }
 
 #[tokio::test]
 async fn a_reload_of_a_session_without_a_row_starts_it_afresh() {
-    let house = House::new();
-    let outcome = house.first_request(guest(|session, _| async move {
+    let fixture = SessionFixture::new();
+    let outcome = fixture.first_request(guest(|session, _| async move {
         session.set("a", "1").await?;
         session.reload().await?;
         Ok(session.get("a").await?)
     }));
     assert_eq!(answered(outcome.await), (None, CookieChange::Keep));
-    assert_eq!(house.asked().await, []);
+    assert_eq!(fixture.asked().await, []);
 }
 
 #[tokio::test]
 async fn a_saved_end_is_not_undone_by_what_follows() {
     for expire_on_destroy in [true, false] {
-        let house = House::with(SessionOptions {
+        let fixture = SessionFixture::with(SessionOptions {
             expire_on_destroy,
             ..SessionOptions::default()
         });
-        let id = house.make(None, &[("a", "1")]);
-        let outcome = house.request(
+        let id = fixture.make(None, &[("a", "1")]);
+        let outcome = fixture.request(
             &id,
             guest(|session, _| async move {
                 session.destroy().await?;
@@ -235,7 +235,7 @@ async fn a_saved_end_is_not_undone_by_what_follows() {
         assert_eq!(seen, None);
         let is_expired = matches!(cookie, CookieChange::Expire { .. });
         assert_eq!(is_expired, expire_on_destroy);
-        assert_eq!(house.rows(), 0);
-        assert_eq!(house.asked().await, [Asked::Load, Asked::BlindDelete]);
+        assert_eq!(fixture.rows(), 0);
+        assert_eq!(fixture.asked().await, [Asked::Load, Asked::BlindDelete]);
     }
 }

@@ -6,8 +6,8 @@ use super::super::{
     CookieChange, CookieOptions, SameSitePolicy, SecurePolicy, SessionCallError, SessionError,
     SessionOptions, TouchPolicy,
 };
+use super::fixture::{NOW_MS, SessionFixture, presented, set_for};
 use super::guest::{answered, guest};
-use super::house::{House, NOW_MS, presented, set_for};
 use super::stubborn::Asked;
 use crate::record::{CookieAttributes, Document, SameSite};
 
@@ -112,11 +112,11 @@ impl Case {
 async fn express_sessions_formulas_hold_for_every_combination() {
     let mut sets = 0;
     for case in Case::all() {
-        let house = House::with(case.options());
+        let fixture = SessionFixture::with(case.options());
         let max_age_ms = case.has_max_age.then_some(600_000);
-        let id = house.make(max_age_ms, &[("n", "1")]);
-        house.clock.advance(10_000);
-        let visit = house.visit(case.is_known.then_some(&id));
+        let id = fixture.make(max_age_ms, &[("n", "1")]);
+        fixture.clock.advance(10_000);
+        let visit = fixture.visit(case.is_known.then_some(&id));
         let mut guest = guest(|session, _| async move {
             session.get("n").await?;
             if case.writes {
@@ -130,8 +130,8 @@ async fn express_sessions_formulas_hold_for_every_combination() {
             }
             Ok(())
         });
-        let (_, cookie) = answered(house.manager.transact(visit, &mut guest).await);
-        assert_eq!(house.asked().await, case.asked(), "{case:?}");
+        let (_, cookie) = answered(fixture.manager.transact(visit, &mut guest).await);
+        assert_eq!(fixture.asked().await, case.asked(), "{case:?}");
         let is_set = matches!(cookie, CookieChange::Set { .. });
         assert_eq!(is_set, case.sets_cookie(), "{case:?}");
         if is_set {
@@ -147,24 +147,24 @@ async fn express_sessions_formulas_hold_for_every_combination() {
 
 /// Writes to a new session over such a link. Returns the attributes of its cookie, if one is set, and whether it has a row.
 async fn new_over(cookie: CookieOptions, is_secure: bool) -> (Option<CookieAttributes>, bool) {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         cookie,
         ..SessionOptions::default()
     });
-    let mut visit = house.visit(None);
+    let mut visit = fixture.visit(None);
     visit.is_secure = is_secure;
     let mut guest = guest(|session, _| async move { Ok(session.set("a", "1").await?) });
-    let (_, cookie) = answered(house.manager.transact(visit, &mut guest).await);
-    let undeliverable = house.counters().undeliverable_cookies.get();
-    assert_eq!(undeliverable, u64::from(house.rows() == 0));
+    let (_, cookie) = answered(fixture.manager.transact(visit, &mut guest).await);
+    let undeliverable = fixture.counters().undeliverable_cookies.get();
+    assert_eq!(undeliverable, u64::from(fixture.rows() == 0));
     let attributes = match cookie {
         CookieChange::Set { attributes, .. } => Some(attributes),
         CookieChange::Keep => None,
-        CookieChange::Expire { .. } | CookieChange::WithStrays { .. } => {
+        CookieChange::Expire { .. } | CookieChange::WithDuplicates { .. } => {
             panic!("there is nothing to expire")
         }
     };
-    (attributes, house.rows() == 1)
+    (attributes, fixture.rows() == 1)
 }
 
 #[tokio::test]
@@ -213,16 +213,16 @@ async fn same_site_is_as_it_is_told_or_by_the_link() {
 #[tokio::test]
 async fn a_secure_session_over_http_is_written_without_its_cookie_and_never_renamed() {
     for (renews, asked) in [(false, Asked::Replace), (true, Asked::Delete)] {
-        let house = House::with(SessionOptions {
+        let fixture = SessionFixture::with(SessionOptions {
             rolling: true,
             ..SessionOptions::default()
         });
-        let mut visit = house.visit(None);
+        let mut visit = fixture.visit(None);
         visit.is_secure = true;
         let mut first = guest(|session, _| async move { Ok(session.set("a", "1").await?) });
-        let (_, cookie) = answered(house.manager.transact(visit, &mut first).await);
+        let (_, cookie) = answered(fixture.manager.transact(visit, &mut first).await);
         let id = set_for(&cookie);
-        house.store.take_asked();
+        fixture.store.take_asked();
         let second = guest(|session, _| async move {
             session.set("a", "2").await?;
             if renews {
@@ -230,17 +230,17 @@ async fn a_secure_session_over_http_is_written_without_its_cookie_and_never_rena
             }
             Ok(())
         });
-        let (_, cookie) = answered(house.request(&id, second).await);
+        let (_, cookie) = answered(fixture.request(&id, second).await);
         assert_eq!(cookie, CookieChange::Keep, "it may not go over this link");
-        assert_eq!(house.asked().await, [asked]);
+        assert_eq!(fixture.asked().await, [asked]);
         let left = (!renews).then_some("2");
         assert_eq!(
-            house.rows(),
+            fixture.rows(),
             usize::from(!renews),
             "a row whose cookie no visitor could receive"
         );
         if left.is_some() {
-            assert_eq!(house.entry(&id, "a").await.as_deref(), left);
+            assert_eq!(fixture.entry(&id, "a").await.as_deref(), left);
         }
     }
 }
@@ -257,7 +257,7 @@ async fn there_are_sessions_below_the_cookies_path_alone() {
         ("/admin", "/ADMIN", false),
     ];
     for (cookie_path, path, is_inside) in cases {
-        let house = House::with(SessionOptions {
+        let fixture = SessionFixture::with(SessionOptions {
             save_uninitialized: true,
             cookie: CookieOptions {
                 path: cookie_path.to_owned(),
@@ -265,13 +265,13 @@ async fn there_are_sessions_below_the_cookies_path_alone() {
             },
             ..SessionOptions::default()
         });
-        let id = house.make(None, &[("a", "1")]);
-        let mut visit = house.visit(Some(&id));
+        let id = fixture.make(None, &[("a", "1")]);
+        let mut visit = fixture.visit(Some(&id));
         visit.path = path.to_owned();
         let mut guest = guest(|session, _| async move { Ok(session.get("a").await) });
-        let (told, cookie) = answered(house.manager.transact(visit, &mut guest).await);
+        let (told, cookie) = answered(fixture.manager.transact(visit, &mut guest).await);
         assert_eq!(cookie, CookieChange::Keep);
-        let asked = house.asked().await;
+        let asked = fixture.asked().await;
         if is_inside {
             assert_eq!(told, Ok(Some("1".to_owned())), "{cookie_path} {path}");
             assert_eq!(asked, [Asked::Load]);
@@ -284,7 +284,7 @@ async fn there_are_sessions_below_the_cookies_path_alone() {
 
 #[tokio::test]
 async fn a_loaded_session_keeps_the_attributes_in_its_row() {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         rolling: true,
         cookie: CookieOptions {
             max_age: Some(Duration::from_secs(5)),
@@ -293,10 +293,11 @@ async fn a_loaded_session_keeps_the_attributes_in_its_row() {
         },
         ..SessionOptions::default()
     });
-    let id = house.make(Some(60_000), &[("a", "1")]);
-    house.clock.advance(30_000);
+    let id = fixture.make(Some(60_000), &[("a", "1")]);
+    fixture.clock.advance(30_000);
     let reader = guest(|session, _| async move { Ok(session.get("a").await?) });
-    let CookieChange::Set { attributes, .. } = answered(house.request(&id, reader).await).1 else {
+    let CookieChange::Set { attributes, .. } = answered(fixture.request(&id, reader).await).1
+    else {
         panic!("rolling sends it");
     };
     let expected = CookieAttributes {
@@ -310,19 +311,19 @@ async fn a_loaded_session_keeps_the_attributes_in_its_row() {
 #[tokio::test]
 async fn a_change_of_the_lifetime_is_stored_and_sent() {
     for max_age_ms in [Some(5_000), Some(-1_000), None] {
-        let house = House::new();
-        let id = house.make(Some(60_000), &[("a", "1")]);
-        house.clock.advance(10_000);
-        let now_ms = house.clock.now_ms();
+        let fixture = SessionFixture::new();
+        let id = fixture.make(Some(60_000), &[("a", "1")]);
+        fixture.clock.advance(10_000);
+        let now_ms = fixture.clock.now_ms();
         let change = guest(|session, _| async move { Ok(session.set_max_age(max_age_ms).await?) });
-        let CookieChange::Set { attributes, .. } = answered(house.request(&id, change).await).1
+        let CookieChange::Set { attributes, .. } = answered(fixture.request(&id, change).await).1
         else {
             panic!("a change of the cookie is sent");
         };
         let ends_at_ms = max_age_ms.map(|ms| now_ms + ms);
         assert_eq!(attributes.original_max_age_ms, max_age_ms);
         assert_eq!(attributes.expires_at_ms, ends_at_ms);
-        let row = house.row(&id).await.expect("a row");
+        let row = fixture.row(&id).await.expect("a row");
         let stored = Document::parse(&row.data).expect("a session's row");
         assert_eq!(*stored.cookie().attributes(), attributes);
         let day_ms = 86_400_000;
@@ -333,33 +334,33 @@ async fn a_change_of_the_lifetime_is_stored_and_sent() {
 
 #[tokio::test]
 async fn an_absolute_lifetime_caps_every_expiry_and_then_ends_the_session() {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         absolute_lifetime: Some(Duration::from_secs(100)),
         rolling: true,
         ..SessionOptions::default()
     });
     let change = || guest(|session, _| async move { Ok(session.increment("n", 1).await?) });
-    let id = set_for(&answered(house.first_request(change()).await).1);
+    let id = set_for(&answered(fixture.first_request(change()).await).1);
     let last_s = NOW_MS / 1_000 + 100;
     for passed_ms in [0, 40_000, 60_000] {
-        house.clock.advance(passed_ms);
-        answered(house.request(&id, change()).await);
-        let row = house.row(&id).await.expect("a row");
+        fixture.clock.advance(passed_ms);
+        answered(fixture.request(&id, change()).await);
+        let row = fixture.row(&id).await.expect("a row");
         assert_eq!(row.expires_at_s, last_s);
     }
-    house.clock.advance(1_000);
-    let (n, cookie) = answered(house.request(&id, change()).await);
+    fixture.clock.advance(1_000);
+    let (n, cookie) = answered(fixture.request(&id, change()).await);
     assert_eq!(n, 1, "a new session");
     assert_ne!(set_for(&cookie), id);
 }
 
 #[tokio::test]
 async fn two_valid_cookies_of_two_sessions_are_no_session() {
-    let house = House::new();
-    let sign = |id| super::house::keys().sign(id);
+    let fixture = SessionFixture::new();
+    let sign = |id| super::fixture::keys().sign(id);
     let (one, other) = (
-        house.make(None, &[("a", "1")]),
-        house.make(None, &[("a", "2")]),
+        fixture.make(None, &[("a", "1")]),
+        fixture.make(None, &[("a", "2")]),
     );
     let cases = [
         (vec![sign(&one), sign(&other)], None, (0, 1)),
@@ -373,14 +374,14 @@ async fn two_valid_cookies_of_two_sessions_are_no_session() {
     ];
     for (values, expected, counted) in cases {
         let count = || {
-            let counters = house.counters();
+            let counters = fixture.counters();
             (counters.bad_cookies.get(), counters.ambiguous_cookies.get())
         };
         let before = count();
-        let mut visit = house.visit(None);
+        let mut visit = fixture.visit(None);
         visit.presented = presented(&values);
         let mut guest = guest(|session, _| async move { Ok(session.get("a").await?) });
-        let (seen, _) = answered(house.manager.transact(visit, &mut guest).await);
+        let (seen, _) = answered(fixture.manager.transact(visit, &mut guest).await);
         assert_eq!(seen.as_deref(), expected, "{} values", values.len());
         let after = count();
         assert_eq!((after.0 - before.0, after.1 - before.1), counted);

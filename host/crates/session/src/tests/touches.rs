@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::super::{SessionOptions, TouchPolicy};
+use super::fixture::{NOW_MS, SessionFixture};
 use super::guest::{answered, guest};
-use super::house::{House, NOW_MS};
 use super::stubborn::{Asked, Fate};
 
 #[tokio::test]
@@ -28,13 +28,13 @@ async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
             (TouchPolicy::Never, false, false),
             (TouchPolicy::Never, true, false),
         ] {
-            let house = House::with(SessionOptions {
+            let fixture = SessionFixture::with(SessionOptions {
                 idle_expiration,
                 touch: policy,
                 ..SessionOptions::default()
             });
-            let id = house.make(None, &[("a", "1")]);
-            house.clock.advance(passed_ms);
+            let id = fixture.make(None, &[("a", "1")]);
+            fixture.clock.advance(passed_ms);
             let reader = guest(|session, _| async move {
                 session.get("a").await?;
                 if by_guest {
@@ -42,13 +42,13 @@ async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
                 }
                 Ok(())
             });
-            answered(house.request(&id, reader).await);
-            let asked = house.asked().await;
+            answered(fixture.request(&id, reader).await);
+            let asked = fixture.asked().await;
             let case = format!("{idle_expiration:?}, {passed_ms} ms, {policy:?}, {by_guest}");
             assert_eq!(asked.contains(&Asked::Touch), expected, "{case}");
             let moved_ms = if expected { passed_ms } else { 0 };
             let ends_at_s = (NOW_MS + moved_ms) / 1_000;
-            let row = house.row(&id).await.expect("a row");
+            let row = fixture.row(&id).await.expect("a row");
             let lifetime_s = idle_expiration.as_secs() as i64;
             assert_eq!(row.expires_at_s, ends_at_s + lifetime_s, "{case}");
         }
@@ -57,47 +57,47 @@ async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
 
 #[tokio::test]
 async fn many_readers_at_once_touch_each_session_once_and_together() {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         idle_expiration: Duration::from_secs(100),
         ..SessionOptions::default()
     });
-    house.store.pauses.store(3, Ordering::Relaxed);
-    let ids: Vec<_> = (0..20).map(|_| house.make(None, &[("a", "1")])).collect();
-    house.clock.advance(50_000);
+    fixture.store.pauses.store(3, Ordering::Relaxed);
+    let ids: Vec<_> = (0..20).map(|_| fixture.make(None, &[("a", "1")])).collect();
+    fixture.clock.advance(50_000);
     let read = |id| {
         let reader = guest(|session, _| async move {
             session.get("a").await?;
             Ok(())
         });
-        house.request(id, reader)
+        fixture.request(id, reader)
     };
     let visits = ids.iter().chain(&ids).chain(&ids).map(read);
     for outcome in join_all(visits).await {
         answered(outcome);
     }
-    let asked = house.asked().await;
+    let asked = fixture.asked().await;
     let touches = asked.iter().filter(|asked| **asked == Asked::Touch).count();
     assert!(touches <= 3, "{touches} batches for {} sessions", ids.len());
-    assert_eq!(house.counters().touches.get(), ids.len() as u64);
+    assert_eq!(fixture.counters().touches.get(), ids.len() as u64);
     for id in &ids {
-        let row = house.row(id).await.expect("a row");
+        let row = fixture.row(id).await.expect("a row");
         assert_eq!(row.expires_at_s, NOW_MS / 1_000 + 150);
     }
 }
 
 #[tokio::test]
 async fn a_touch_that_failed_is_tried_again_by_the_next_visit() {
-    let house = House::with(SessionOptions {
+    let fixture = SessionFixture::with(SessionOptions {
         idle_expiration: Duration::from_secs(100),
         ..SessionOptions::default()
     });
-    let id = house.make(None, &[("a", "1")]);
-    house.clock.advance(50_000);
+    let id = fixture.make(None, &[("a", "1")]);
+    fixture.clock.advance(50_000);
     for fate in [Fate::DOWN, Fate::Done] {
-        house.store.will_load([Fate::Done]);
-        house.store.will(fate);
+        fixture.store.will_load([Fate::Done]);
+        fixture.store.will(fate);
         answered(
-            house
+            fixture
                 .request(
                     &id,
                     guest(|session, _| async move { Ok(session.get("a").await?) }),
@@ -108,7 +108,7 @@ async fn a_touch_that_failed_is_tried_again_by_the_next_visit() {
             tokio::task::yield_now().await;
         }
     }
-    house.asked().await;
-    let row = house.row(&id).await.expect("a row");
+    fixture.asked().await;
+    let row = fixture.row(&id).await.expect("a row");
     assert_eq!(row.expires_at_s, NOW_MS / 1_000 + 150);
 }

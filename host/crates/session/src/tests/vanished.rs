@@ -1,8 +1,8 @@
 //! Sessions that end while a request uses them: they are never written back, and their visitor's cookie is not changed.
 
 use super::super::{CookieChange, Session, SessionCallError, SessionError};
+use super::fixture::{SessionFixture, set_for};
 use super::guest::{answered, guest};
-use super::house::{House, set_for};
 use super::stubborn::Asked;
 use crate::record::SessionId;
 
@@ -19,17 +19,17 @@ enum End {
 
 const ENDS: [End; 3] = [End::Destroyed, End::Renewed, End::Expired];
 
-async fn end(house: &House, id: &SessionId, how: End) {
+async fn end(fixture: &SessionFixture, id: &SessionId, how: End) {
     match how {
         End::Destroyed => {
             let other = guest(|session, _| async move { Ok(session.destroy().await?) });
-            answered(house.request(id, other).await);
+            answered(fixture.request(id, other).await);
         }
         End::Renewed => {
             let other = guest(|session, _| async move { Ok(session.renew().await?) });
-            answered(house.request(id, other).await);
+            answered(fixture.request(id, other).await);
         }
-        End::Expired => house.clock.advance(100_000_000),
+        End::Expired => fixture.clock.advance(100_000_000),
     }
 }
 
@@ -47,27 +47,27 @@ async fn look_around(session: &Session) -> Result<(), SessionCallError> {
 #[tokio::test]
 async fn a_run_whose_row_vanished_runs_again_without_a_session() {
     for how in ENDS {
-        let house = House::new();
-        let id = house.make(Some(60_000), &[("a", "1")]);
-        let outcome = house.request(
+        let fixture = SessionFixture::new();
+        let id = fixture.make(Some(60_000), &[("a", "1")]);
+        let outcome = fixture.request(
             &id,
             guest(|session, number| {
-                let (house, id) = (&house, &id);
+                let (fixture, id) = (&fixture, &id);
                 async move {
                     if number == 2 {
                         look_around(&session).await?;
                         return Ok(number);
                     }
                     session.set("b", "2").await?;
-                    end(house, id, how).await;
+                    end(fixture, id, how).await;
                     Ok(number)
                 }
             }),
         );
         assert_eq!(answered(outcome.await), (2, CookieChange::Keep), "{how:?}");
-        assert_eq!(house.entry(&id, "b").await, None, "{how:?}");
+        assert_eq!(fixture.entry(&id, "b").await, None, "{how:?}");
         let left = if matches!(how, End::Destroyed) { 0 } else { 1 };
-        assert_eq!(house.rows(), left, "{how:?}: no row is made");
+        assert_eq!(fixture.rows(), left, "{how:?}: no row is made");
     }
 }
 
@@ -90,12 +90,12 @@ async fn nothing_that_a_detached_run_does_is_stored() {
         Last::SetMaxAge,
         Last::Save,
     ] {
-        let house = House::new();
-        let id = house.make(Some(60_000), &[("a", "1")]);
-        let outcome = house.request(
+        let fixture = SessionFixture::new();
+        let id = fixture.make(Some(60_000), &[("a", "1")]);
+        let outcome = fixture.request(
             &id,
             guest(|session, number| {
-                let (house, id) = (&house, &id);
+                let (fixture, id) = (&fixture, &id);
                 async move {
                     match last {
                         Last::Renew => session.renew().await?,
@@ -104,7 +104,7 @@ async fn nothing_that_a_detached_run_does_is_stored() {
                         Last::Set | Last::Save => session.set("a", "2").await?,
                     }
                     if number == 1 {
-                        end(house, id, End::Destroyed).await;
+                        end(fixture, id, End::Destroyed).await;
                     }
                     if matches!(last, Last::Save) {
                         session.save().await?;
@@ -115,23 +115,23 @@ async fn nothing_that_a_detached_run_does_is_stored() {
         );
         let told = answered(outcome.await);
         assert_eq!(told, (2, CookieChange::Keep), "{last:?}");
-        assert_eq!(house.rows(), 0, "{last:?}");
+        assert_eq!(fixture.rows(), 0, "{last:?}");
     }
 }
 
 #[tokio::test]
 async fn a_row_that_vanished_before_a_reload_is_no_session_either() {
     for how in ENDS {
-        let house = House::new();
-        let id = house.make(None, &[("a", "1")]);
-        let outcome = house.request(
+        let fixture = SessionFixture::new();
+        let id = fixture.make(None, &[("a", "1")]);
+        let outcome = fixture.request(
             &id,
             guest(|session, number| {
-                let (house, id) = (&house, &id);
+                let (fixture, id) = (&fixture, &id);
                 async move {
                     let seen = session.get("a").await?;
                     if number == 1 {
-                        end(house, id, how).await;
+                        end(fixture, id, how).await;
                     }
                     session.reload().await?;
                     Ok((number, seen))
@@ -145,15 +145,15 @@ async fn a_row_that_vanished_before_a_reload_is_no_session_either() {
 
 #[tokio::test]
 async fn two_logouts_at_once_both_succeed() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| {
-            let (house, id) = (&house, &id);
+            let (fixture, id) = (&fixture, &id);
             async move {
                 session.destroy().await?;
-                end(house, id, End::Destroyed).await;
+                end(fixture, id, End::Destroyed).await;
                 Ok(())
             }
         }),
@@ -161,7 +161,7 @@ async fn two_logouts_at_once_both_succeed() {
     let (_, cookie) = answered(outcome.await);
     assert!(matches!(cookie, CookieChange::Expire { .. }));
     assert_eq!(
-        house.counters().reruns.get(),
+        fixture.counters().reruns.get(),
         0,
         "a blind deletion has nothing to be wrong about"
     );
@@ -169,14 +169,14 @@ async fn two_logouts_at_once_both_succeed() {
 
 #[tokio::test]
 async fn of_two_logins_at_once_one_has_the_session() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
     let mut inner = None;
-    let slot = std::sync::Mutex::new(&mut inner);
-    let outcome = house.request(
+    let id_found = std::sync::Mutex::new(&mut inner);
+    let outcome = fixture.request(
         &id,
         guest(|session, number| {
-            let (house, id, slot) = (&house, &id, &slot);
+            let (fixture, id, id_found) = (&fixture, &id, &id_found);
             async move {
                 session.regenerate().await?;
                 session.set("user", "\"outer\"").await?;
@@ -185,8 +185,8 @@ async fn of_two_logins_at_once_one_has_the_session() {
                         session.regenerate().await?;
                         Ok(session.set("user", "\"inner\"").await?)
                     });
-                    let cookie = answered(house.request(id, other).await).1;
-                    **slot.lock().unwrap() = Some(set_for(&cookie));
+                    let cookie = answered(fixture.request(id, other).await).1;
+                    **id_found.lock().unwrap() = Some(set_for(&cookie));
                 }
                 Ok(number)
             }
@@ -195,28 +195,28 @@ async fn of_two_logins_at_once_one_has_the_session() {
     assert_eq!(answered(outcome.await), (2, CookieChange::Keep));
     let winner = inner.expect("the inner one has logged in");
     assert_eq!(
-        house.entry(&winner, "user").await.as_deref(),
+        fixture.entry(&winner, "user").await.as_deref(),
         Some("\"inner\"")
     );
-    assert_eq!(house.rows(), 1);
+    assert_eq!(fixture.rows(), 1);
 }
 
 #[tokio::test]
 async fn a_slow_request_does_not_undo_a_logout_of_express() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
     let delete = crate::store::Commit {
         id: id.clone(),
         change: crate::store::RowChange::Delete { base: None },
     };
-    let outcome = house.request(
+    let outcome = fixture.request(
         &id,
         guest(|session, number| {
-            let (house, delete) = (&house, &delete);
+            let (fixture, delete) = (&fixture, &delete);
             async move {
                 session.set("a", "2").await?;
                 if number == 1 {
-                    let express = &house.store.inner;
+                    let express = &fixture.store.inner;
                     let deleting = crate::store::SessionStore::commit_many(
                         &**express,
                         std::slice::from_ref(delete),
@@ -229,16 +229,16 @@ async fn a_slow_request_does_not_undo_a_logout_of_express() {
         }),
     );
     assert_eq!(answered(outcome.await).1, CookieChange::Keep);
-    assert_eq!(house.rows(), 0);
-    let asked = house.asked().await;
+    assert_eq!(fixture.rows(), 0);
+    let asked = fixture.asked().await;
     assert_eq!(asked, [Asked::Load, Asked::Replace, Asked::Load]);
 }
 
 #[tokio::test]
 async fn what_an_ended_session_refuses_and_allows() {
-    let house = House::new();
-    let id = house.make(None, &[("a", "1")]);
-    let outcome = house.request(
+    let fixture = SessionFixture::new();
+    let id = fixture.make(None, &[("a", "1")]);
+    let outcome = fixture.request(
         &id,
         guest(|session, _| async move {
             session.destroy().await?;
@@ -274,6 +274,6 @@ async fn what_an_ended_session_refuses_and_allows() {
     let (keys, cookie) = answered(outcome.await);
     assert_eq!(keys, ["b"]);
     let regenerated = set_for(&cookie);
-    assert_eq!(house.entry(&regenerated, "b").await.as_deref(), Some("2"));
-    assert_eq!(house.rows(), 1);
+    assert_eq!(fixture.entry(&regenerated, "b").await.as_deref(), Some("2"));
+    assert_eq!(fixture.rows(), 1);
 }

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use crate::record::{Document, SessionId, as_integer, is_reserved_key};
 use cloakroom_base::limits::{SESSION_LOG_BYTES_MAX, SESSION_LOG_OPS_MAX};
 
-use super::super::SessionError;
-use super::super::policy::SessionEnding;
-use super::{FreshCookie, SessionLimits, WorkingCopy};
+use super::working_copy::{FreshCookie, SessionLimits, WorkingCopy};
+use crate::error::SessionError;
+use crate::policy::SessionEnding;
 
 /// One change to a session.
 #[derive(Clone)]

@@ -6,11 +6,23 @@ use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 use crate::store::{Commit, RowChange, RowVersion};
 use cloakroom_base::clock::round_to_seconds;
 
-use super::super::options::SessionOptions;
-use super::super::policy::{self, RowState, RowWrite, SessionEnding};
+use super::Transaction;
+use super::base_row::BaseRow;
 use super::log::ChangeLog;
 use super::reads::ReadSet;
-use super::{BaseRow, Transaction, WorkingCopy};
+use super::working_copy::WorkingCopy;
+use crate::options::SessionOptions;
+use crate::policy::{self, CommitRequest, RowState, RowWrite, SegmentFacts, SessionEnding};
+
+/// The decisions about one commit.
+pub(crate) struct CommitDecision {
+    pub(crate) facts: SegmentFacts,
+    pub(crate) write: RowWrite,
+    /// `None` if nothing is to be written.
+    pub(crate) planned: Option<PlannedCommit>,
+    /// The time of the decisions.
+    pub(crate) now_ms: i64,
+}
 
 /// A commit, and the session's state once it is durable.
 pub(crate) struct PlannedCommit {
@@ -21,6 +33,11 @@ pub(crate) struct PlannedCommit {
 }
 
 impl PlannedCommit {
+    /// Returns whether the commit inserts the row.
+    pub(crate) fn is_creation(&self) -> bool {
+        matches!(&self.commit.change, RowChange::Create(_))
+    }
+
     /// Returns whether the commit needs no base, because it is a blind deletion.
     pub(crate) fn is_blind(&self) -> bool {
         matches!(self.commit.change, RowChange::Delete { base: None })
@@ -37,14 +54,14 @@ impl PlannedCommit {
     }
 
     /// Replaces the row to be written by a later state, which contains this commit's changes and those folded on top of them.
-    pub(crate) fn write_instead(&mut self, last: &BaseRow) {
+    pub(crate) fn replace_row(&mut self, last: &BaseRow) {
         if let RowChange::Update { record, .. } = &mut self.commit.change {
             *record = last.record.clone();
         }
     }
 
     /// Marks this plan as folded into another commit: its row has that commit's tokens.
-    pub(crate) fn bear(&mut self, tokens: &TokenHistory) {
+    pub(crate) fn set_tokens(&mut self, tokens: &TokenHistory) {
         if let Some(after) = self.after.as_mut().and_then(Arc::get_mut) {
             after.record.tokens = tokens.clone();
         }
@@ -60,8 +77,25 @@ impl PlannedCommit {
 }
 
 impl Transaction {
+    /// Decides what to write, and plans the commit that writes it.
+    pub(crate) fn decide(
+        &self,
+        request: CommitRequest,
+        options: &SessionOptions,
+        now_ms: i64,
+    ) -> CommitDecision {
+        let facts = self.facts(request);
+        let write = policy::write(options, &facts);
+        CommitDecision {
+            facts,
+            write,
+            planned: self.plan(write, options, now_ms),
+            now_ms,
+        }
+    }
+
     /// Plans the commit that performs `write`. Returns `None` if nothing is to be written.
-    pub(crate) fn plan(
+    fn plan(
         &self,
         write: RowWrite,
         options: &SessionOptions,
@@ -87,9 +121,9 @@ impl Transaction {
             }
             (RowWrite::Delete, Some(base)) => {
                 let is_blind = self.reads.is_empty() && !self.log.depends_on_base();
-                let is_told = self.working.ending == SessionEnding::Destroyed;
+                let is_destroyed = self.working.ending == SessionEnding::Destroyed;
                 let version = RowVersion::of(&base.record);
-                let base_version = (!(is_blind && is_told)).then_some(version);
+                let base_version = (!(is_blind && is_destroyed)).then_some(version);
                 let change = RowChange::Delete { base: base_version };
                 (base.id.clone(), change, None, None)
             }
@@ -135,18 +169,18 @@ impl Transaction {
     }
 
     /// Starts a new segment on the row that was written, once the commit is durable.
-    pub(crate) fn landed(&mut self, planned: PlannedCommit) {
+    pub(crate) fn start_segment(&mut self, planned: PlannedCommit) {
         let ending = self.working.ending;
         self.log = ChangeLog::default();
         self.reads = ReadSet::default();
         match planned.after {
             Some(base) => {
-                self.standing = RowState::Loaded;
+                self.row_state = RowState::Loaded;
                 self.working = WorkingCopy::new(base.document.clone());
                 self.base = Some(base);
             }
             None => {
-                self.standing = RowState::New;
+                self.row_state = RowState::New;
                 self.base = None;
                 self.working = WorkingCopy::new(self.fresh_cookie.document());
             }

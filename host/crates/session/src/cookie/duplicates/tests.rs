@@ -15,7 +15,8 @@ fn cookie(domain: Option<&str>, path: &str) -> CookieAttributes {
 /// Returns the domain and path of each scope, with `-` for the host alone.
 fn places(name: &str, host: &str, path: &str, kept: &[&CookieAttributes]) -> Vec<String> {
     let sent = RequestTarget { host, path };
-    let DuplicateCookies { places, .. } = stray_places(name, sent, &cookie(None, "/"), kept, 16);
+    let DuplicateCookies { places, .. } =
+        duplicate_places(name, sent, &cookie(None, "/"), kept, 16);
     let text = |place: &CookieAttributes| {
         format!("{} {}", place.domain.as_deref().unwrap_or("-"), place.path)
     };
@@ -109,7 +110,7 @@ fn a_cookie_that_some_clients_drop_with_an_expired_one_is_to_be_set_again() {
             host: "www.example.com:8080",
             path: "/a",
         };
-        stray_places(NAME, sent, &cookie(None, "/"), &[live], 16).hits_kept
+        duplicate_places(NAME, sent, &cookie(None, "/"), &[live], 16).hits_kept
     };
     for live in [
         cookie(None, "/"),
@@ -177,10 +178,10 @@ fn the_flags_are_those_of_the_cookie_and_its_own_place_comes_first() {
         host: "www.example.com",
         path: "/shop/cart",
     };
-    let stray_places = |places_max| stray_places(NAME, sent, &own, &[], places_max).places;
-    let places = stray_places(16);
+    let duplicate_places = |places_max| duplicate_places(NAME, sent, &own, &[], places_max).places;
+    let places = duplicate_places(16);
     assert_eq!(places[0], own);
     assert!(places.iter().all(|place| place.secure && place.partitioned));
-    assert_eq!(stray_places(3).len(), 3);
-    assert_eq!(stray_places(0).len(), 0);
+    assert_eq!(duplicate_places(3).len(), 3);
+    assert_eq!(duplicate_places(0).len(), 0);
 }

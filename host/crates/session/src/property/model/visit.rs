@@ -2,7 +2,7 @@
 
 use super::super::super::{SessionOptions, UnsetPolicy};
 use super::super::script::{Call, Said};
-use super::{Content, Ending, Fate, Name, Standing, Visit};
+use super::{Content, Ending, Fate, Name, SessionState, Visit};
 
 /// The result of a call in the model. Ids are replaced by their names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,8 +99,8 @@ impl Visit {
                 SaidKind::Cookie(content.max_age_ms, content.cookie_ends_at_ms)
             }
             Call::Fingerprint => {
-                return Reply::Named(match self.standing {
-                    Standing::Loaded(name) if is_alive => Some(self.moves_to.unwrap_or(name)),
+                return Reply::Named(match self.state {
+                    SessionState::Loaded(name) if is_alive => Some(self.moves_to.unwrap_or(name)),
                     _ => None,
                 });
             }
@@ -142,7 +142,7 @@ impl Visit {
         self.working = fresh;
         self.is_regenerated = true;
         self.is_cookie_changed = false;
-        if matches!(self.standing, Standing::Loaded(_)) {
+        if matches!(self.state, SessionState::Loaded(_)) {
             self.moves_to = Some(self.mint());
         }
     }
@@ -153,8 +153,8 @@ impl Visit {
         self.moves_to = None;
         self.is_regenerated = false;
         self.is_cookie_changed = false;
-        self.working = match self.standing {
-            Standing::Loaded(_) => self.before.clone(),
+        self.working = match self.state {
+            SessionState::Loaded(_) => self.before.clone(),
             _ => fresh,
         };
     }
@@ -193,7 +193,7 @@ impl Visit {
                 SaidKind::Done
             }
             Call::Renew => {
-                if matches!(self.standing, Standing::Loaded(_)) {
+                if matches!(self.state, SessionState::Loaded(_)) {
                     self.moves_to = Some(self.mint());
                 }
                 SaidKind::Done

@@ -121,7 +121,7 @@ impl Case {
         match change {
             CookieChange::Keep => Cookie::Keep,
             CookieChange::Expire { .. } => Cookie::Expire,
-            CookieChange::WithStrays { .. } => panic!("a request has one cookie"),
+            CookieChange::WithDuplicates { .. } => panic!("a request has one cookie"),
             CookieChange::Set { value, attributes } => {
                 let id = self.keys.verify(&value).expect("our own signature");
                 Cookie::Set(id, attributes.original_max_age_ms, attributes.expires_at_ms)

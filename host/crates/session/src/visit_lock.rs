@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::fold::FoldQueue;
-use crate::lock::{LockUnavailable, SessionLockGuard};
-use crate::manager::SessionManager;
+use crate::lock::{LockUnavailable, SessionLockGuard, SessionLocks};
+use crate::outcome::TransactionRefusal;
 use crate::record::SessionId;
 use crate::settle::jittered;
 use cloakroom_base::quota::Reservation;
 
 /// A visit's hold on the session lock, if it has one, and its conflicts so far.
 #[derive(Debug, Default)]
-pub(crate) struct LockTurn {
-    slot: Option<SessionLockGuard>,
+pub(crate) struct VisitLock {
+    guard: Option<SessionLockGuard>,
     /// Conflicts so far. The first may have been with a request of this process. Once the session lock is held, conflicts
     /// are with other processes.
     conflicts: u32,
@@ -22,37 +22,39 @@ pub(crate) struct LockTurn {
 /// The smallest and the largest wait between tries.
 const WAITS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(250));
 
-impl LockTurn {
+impl VisitLock {
     pub(crate) fn is_taken(&self) -> bool {
-        self.slot.is_some()
+        self.guard.is_some()
     }
 
     /// Waits for the session lock, unless it is already held.
     ///
     /// # Errors
     /// Fails when the queue is full, the deadline passes, or the reservation `place` is revoked.
-    pub(crate) async fn take(
+    pub(crate) async fn acquire(
         &mut self,
-        manager: &Arc<SessionManager>,
+        locks: &Arc<SessionLocks>,
         id: &SessionId,
         deadline: Instant,
         place: Option<Reservation>,
     ) -> Result<(), LockUnavailable> {
-        if self.slot.is_none() {
-            self.slot = Some(manager.slots.acquire(id, deadline, place).await?);
+        if self.guard.is_none() {
+            self.guard = Some(locks.acquire(id, deadline, place).await?);
         }
         Ok(())
     }
 
     /// Returns the queue of requests that wait for the held lock, if it is the lock of session `id`. A visit whose session
     /// was gone keeps the old session's lock and writes another session.
-    pub(crate) fn riders_of(&self, id: &SessionId) -> Option<&Arc<FoldQueue>> {
-        self.slot.as_ref().and_then(|slot| slot.riders_of(id))
+    pub(crate) fn fold_queue_of(&self, id: &SessionId) -> Option<&Arc<FoldQueue>> {
+        self.guard
+            .as_ref()
+            .and_then(|guard| guard.fold_queue_of(id))
     }
 
     /// Keeps the lock that was waited for.
-    pub(crate) fn hold(&mut self, slot: SessionLockGuard) {
-        self.slot = Some(slot);
+    pub(crate) fn hold(&mut self, guard: SessionLockGuard) {
+        self.guard = Some(guard);
     }
 
     /// Counts a commit that came first before the session lock was held.
@@ -65,7 +67,7 @@ impl LockTurn {
     ///
     /// # Errors
     /// Fails when the deadline passes.
-    pub(crate) async fn wait_for_others(
+    pub(crate) async fn back_off(
         &mut self,
         eager_max: u32,
         deadline: Instant,
@@ -81,5 +83,11 @@ impl LockTurn {
             return Err(LockUnavailable);
         }
         Ok(())
+    }
+}
+
+impl From<LockUnavailable> for TransactionRefusal {
+    fn from(_: LockUnavailable) -> Self {
+        Self::Busy
     }
 }

@@ -4,32 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{LoadPhase, Loading, NewerRow, RunStop, SessionRun};
-use crate::manager::LoadedRow;
+use super::{NewerRow, RunStop, SessionRun};
+use crate::load::{LoadedRow, spawn_load};
+use crate::outcome::TransactionRefusal;
 use crate::record::SessionId;
 use crate::snapshots::RowKnowledge;
+use crate::start::{LoadPhase, RowKnownSince, SnapshotCheck};
 use crate::transaction::BaseRow;
 use cloakroom_base::limits::UNKNOWN_END_MAX;
-
-/// Whether the row that a run started from is known to be the store's.
-pub(crate) enum SnapshotCheck {
-    /// The row came from the store.
-    Done,
-    /// The row is a snapshot. The commit will compare it, if there is one.
-    Due(RowKnownSince),
-    /// The row is a snapshot, and the store is being asked while the guest runs.
-    UnderWay(RowKnownSince, Loading),
-}
-
-/// A time at which a snapshot's row certainly existed. A session that vanished while a visit ran is treated differently
-/// from a session that had ended before the visit came.
-#[derive(Clone, Copy)]
-pub(crate) enum RowKnownSince {
-    /// Some time before the visit began. The value is the start of the visit.
-    BeforeVisit(Instant),
-    /// A time while the visit ran.
-    DuringVisit,
-}
 
 impl SessionRun {
     /// Returns whether the row that the run is based on is known to be the store's.
@@ -55,21 +37,21 @@ impl SessionRun {
                 let loaded = task.await;
                 self.check = SnapshotCheck::Due(*since);
                 match loaded {
-                    Ok(Ok(loaded)) => self.meet(loaded).await,
-                    Ok(Err(error)) => Err(RunStop::of(error.kind)),
-                    Err(_) => Err(RunStop::Store),
+                    Ok(Ok(loaded)) => self.move_to(loaded).await,
+                    Ok(Err(error)) => Err(error.kind.into()),
+                    Err(_) => Err(TransactionRefusal::StoreUnavailable.into()),
                 }
             }
         }
     }
 
     /// Asks the store while a slow guest runs. The answer shows whether the session existed when the visit began.
-    pub(crate) fn check_beside(&mut self) {
+    pub(crate) fn start_check(&mut self) {
         if let (SnapshotCheck::Due(since), LoadPhase::Open(transaction)) =
             (&self.check, &self.phase)
             && let Some(base) = transaction.base()
         {
-            let loading = self.manager.load_beside(base.id.clone());
+            let loading = spawn_load(&self.shared, base.id.clone());
             self.check = SnapshotCheck::UnderWay(*since, loading);
         }
     }
@@ -83,14 +65,14 @@ impl SessionRun {
         let Some(base) = self.transaction()?.base().cloned() else {
             return Ok(());
         };
-        let Some(newest) = self.manager.snapshots.newest(&base) else {
+        let Some(newest) = self.shared.snapshots.newest(&base) else {
             return self.refresh().await;
         };
         if !newest.is_same(&base) {
             if self.transaction()?.rebase(Arc::clone(&newest)).is_err() {
                 return Err(RunStop::Conflict(NewerRow::Remembered(newest)));
             }
-            self.manager.counters.reapplies.add_one();
+            self.shared.counters.reapplies.add_one();
             self.check = SnapshotCheck::Due(RowKnownSince::DuringVisit);
         }
         Ok(())
@@ -99,33 +81,33 @@ impl SessionRun {
     /// Moves the log to the store's current row.
     ///
     /// # Errors
-    /// [`RunStop::Conflict`] when data that the guest has seen differs there, or the row is gone. As [`RunStop::of`] when the
-    /// store does not return the row.
+    /// [`RunStop::Conflict`] when data that the guest has seen differs there, or the row is gone. [`RunStop::Refused`] when
+    /// the store does not return the row.
     pub(crate) async fn refresh(&mut self) -> Result<(), RunStop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             self.check = SnapshotCheck::Done;
             return Ok(());
         };
         let loaded = self.load(&id).await?;
-        self.meet(loaded).await
+        self.move_to(loaded).await
     }
 
     /// Continues on the row that the store returned.
-    async fn meet(&mut self, loaded: LoadedRow) -> Result<(), RunStop> {
+    async fn move_to(&mut self, loaded: LoadedRow) -> Result<(), RunStop> {
         let Some(base) = self.transaction()?.base().cloned() else {
             self.check = SnapshotCheck::Done;
             return Ok(());
         };
         let LoadedRow::Row(newer) = loaded else {
-            return Err(self.is_gone(base.id.clone()).await);
+            return Err(self.row_vanished(base.id.clone()).await);
         };
         if newer.is_same(&base) {
             self.transaction()?.confirm(newer);
         } else {
             if self.transaction()?.rebase(Arc::clone(&newer)).is_err() {
-                return Err(self.is_newer(newer));
+                return Err(self.row_changed(newer));
             }
-            self.manager.counters.reapplies.add_one();
+            self.shared.counters.reapplies.add_one();
             self.note_stale(&newer);
         }
         self.check = SnapshotCheck::Done;
@@ -133,22 +115,22 @@ impl SessionRun {
     }
 
     /// Handles a newer row in which data that the guest has seen differs.
-    pub(crate) fn is_newer(&mut self, newer: Arc<BaseRow>) -> RunStop {
+    pub(crate) fn row_changed(&mut self, newer: Arc<BaseRow>) -> RunStop {
         self.note_stale(&newer);
-        RunStop::Conflict(match self.is_checked() || self.turn.is_taken() {
-            true => NewerRow::Row(newer),
-            false => NewerRow::Newer(newer),
+        RunStop::Conflict(match self.is_checked() || self.lock.is_taken() {
+            true => NewerRow::Contended(newer),
+            false => NewerRow::StaleSnapshot(newer),
         })
     }
 
     /// Handles a missing row. The session vanished during the visit, unless the visit came after its end.
-    pub(crate) async fn is_gone(&mut self, id: SessionId) -> RunStop {
+    pub(crate) async fn row_vanished(&mut self, id: SessionId) -> RunStop {
         let was_there = match &mut self.check {
             SnapshotCheck::Done | SnapshotCheck::Due(RowKnownSince::DuringVisit) => true,
             SnapshotCheck::UnderWay(RowKnownSince::DuringVisit, _) => true,
             SnapshotCheck::Due(RowKnownSince::BeforeVisit(at))
             | SnapshotCheck::UnderWay(RowKnownSince::BeforeVisit(at), _)
-                if self.manager.snapshots.ended_since(&id, *at) =>
+                if self.shared.snapshots.ended_since(&id, *at) =>
             {
                 true
             }
@@ -166,8 +148,8 @@ impl SessionRun {
 
     fn note_stale(&self, newer: &Arc<BaseRow>) {
         if !self.is_checked() {
-            self.manager.counters.stale_snapshots.add_one();
-            self.manager.snapshots.keep(newer, RowKnowledge::Stale);
+            self.shared.counters.stale_snapshots.add_one();
+            self.shared.snapshots.keep(newer, RowKnowledge::Stale);
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) const NOW_MS: i64 = 1_795_000_000_000;
 const COOKIE_NAME: &str = "sid";
 
 /// The fixture: a store, a manual clock, and a manager.
-pub(crate) struct House {
+pub(crate) struct SessionFixture {
     pub(crate) store: Arc<StubbornStore>,
     pub(crate) clock: Clock,
     pub(crate) options: SessionOptions,
@@ -52,7 +52,7 @@ pub(crate) fn set_for(cookie: &CookieChange) -> SessionId {
     }
 }
 
-impl House {
+impl SessionFixture {
     pub(crate) fn new() -> Self {
         Self::with(SessionOptions::default())
     }
