@@ -34,7 +34,7 @@ pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
 pub use cookie::{Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
-pub use guest::{BuildSettings, GuestLimits, GuestSettings};
+pub use guest::{BuildSettings, GuestSettings, changed_limits};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
 pub use session::{Proxy, SessionLimits, SessionSettings, Unset};

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::ImportReport;
-use cloakroom_host::config::GuestSettings;
+use cloakroom_host::config::{GuestSettings, changed_limits};
 use cloakroom_runtime::{GrantSummary, GrantValue, INTERFACES};
 
 const ENVIRONMENT: [&str; 1] = ["wasi:cli/environment"];
@@ -71,7 +71,7 @@ impl GrantReport {
             lines,
             environment: environment.map(|(name, _)| name.clone()).collect(),
             reuse: guest.reuse,
-            limits: guest.limits.changed().into_iter().map(limit).collect(),
+            limits: changed_limits(guest).into_iter().map(limit).collect(),
             denied,
         }
     }

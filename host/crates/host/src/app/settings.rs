@@ -136,30 +136,7 @@ pub(crate) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
         },
         reuse: settings.reuse,
         environment: settings.environment.clone(),
-        limits: guest_limits(&settings.limits),
+        limits: settings.limits.clone(),
         rollout: settings.rollout.clone(),
-    }
-}
-
-fn guest_limits(limits: &config::GuestLimits) -> guest::GuestLimits {
-    guest::GuestLimits {
-        deadline: limits.deadline,
-        cpu_time: limits.cpu_time,
-        memory_bytes_max: limits.memory_bytes_max,
-        instances_max: limits.instances_max,
-        waiters_max: limits.waiters_max,
-        wait_max: limits.wait_max,
-        request_head_bytes_max: limits.request_head_bytes_max,
-        request_headers_max: limits.request_headers_max,
-        request_body_bytes_max: limits.request_body_bytes_max,
-        response_body_bytes_max: limits.response_body_bytes_max,
-        replay_bytes_max: limits.replay_bytes_max,
-        stream_silence_max: limits.stream_silence_max,
-        log_lines_max: limits.log_lines_max,
-        log_line_bytes_max: limits.log_line_bytes_max,
-        log_bytes_max: limits.log_bytes_max,
-        log_bytes_per_s_max: limits.log_bytes_per_s_max,
-        outbound_calls_max: limits.outbound_calls_max,
-        outbound_connections_max: limits.outbound_connections_max,
     }
 }

@@ -16,11 +16,12 @@ use crate::config_reader::kinds::{
 use crate::config_reader::source::{TomlValue, ValueNode};
 use crate::config_reader::{ConfigMode, Section};
 use crate::route::{Route, Target};
-use cloakroom_runtime::{GuestGrants, Rollout};
+use cloakroom_runtime::{GuestGrants, GuestLimits, Rollout};
 use cloakroom_session::{KeyPatterns, SessionAccessLevel, SessionGrant};
 
 pub use build::BuildSettings;
-pub use limits::GuestLimits;
+use limits::LimitedSettings;
+pub use limits::changed_limits;
 pub(crate) use limits::{HostLimits, waiting_body};
 
 /// A `[guest.NAME]` section.
@@ -148,25 +149,28 @@ pub(crate) fn read(
         );
     }
     let stream = section.get("stream", boolean).unwrap_or(false);
-    let limits = limits::read(section.section("limits"), shared, !stream);
+    let LimitedSettings {
+        guest: limits,
+        session,
+    } = limits::read(section.section("limits"), shared, !stream);
     GuestSettings {
         name: name.to_owned(),
         component: component.unwrap_or_default(),
-        grants: grants(&mut section, &limits),
+        grants: grants(&mut section, session),
         environment: section.get("environment", environment).unwrap_or_default(),
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
         stream,
-        reuse: section.get("reuse", reuse).unwrap_or(1),
+        reuse: section.get("reuse", count_in(1, REUSE_MAX)).unwrap_or(1),
         limits,
         rollout: rollout::read(&mut section),
         build,
     }
 }
 
-/// Reads the guest's grants on the interfaces that it imports.
-fn grants(section: &mut Section<'_>, limits: &GuestLimits) -> GuestGrants {
+/// Reads the guest's grants on the interfaces that it imports. `session` has the limits of its grant on the session.
+fn grants(section: &mut Section<'_>, session: SessionGrant) -> GuestGrants {
     GuestGrants {
-        session: Arc::new(session_grant(section, limits)),
+        session: Arc::new(session_grant(section, session)),
         outbound_hosts: section
             .get("outbound_hosts", outbound::hosts)
             .unwrap_or_default()
@@ -174,7 +178,7 @@ fn grants(section: &mut Section<'_>, limits: &GuestLimits) -> GuestGrants {
     }
 }
 
-fn session_grant(section: &mut Section<'_>, limits: &GuestLimits) -> SessionGrant {
+fn session_grant(section: &mut Section<'_>, limits: SessionGrant) -> SessionGrant {
     let access = section.get(
         "session",
         word(&[
@@ -206,8 +210,7 @@ fn session_grant(section: &mut Section<'_>, limits: &GuestLimits) -> SessionGran
         access,
         read_keys: KeyPatterns::new(read_keys.unwrap_or_default()),
         write_keys: KeyPatterns::new(write_keys.unwrap_or_default()),
-        session_bytes_max: limits.session_bytes_max,
-        keys_max: limits.session_keys_max,
+        ..limits
     }
 }
 
@@ -220,12 +223,6 @@ fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, Value
         ),
         ..complaint
     })
-}
-
-/// Reads how many requests an instance may serve.
-fn reuse(field: &Field<'_>) -> Result<u32, ValueError> {
-    let uses = count_in(1, REUSE_MAX)(field)?;
-    Ok(u32::try_from(uses).unwrap_or(u32::MAX))
 }
 
 /// Parses a key, or the beginning of keys followed by `*`.

@@ -110,7 +110,7 @@ fn read_counts(section: &mut Section<'_>, settings: &mut ServerSettings) {
     ];
     for (key, setting) in shared {
         if let Some(number) = section.get(key, count_in(1, 1 << 20)) {
-            *setting = number as u64;
+            *setting = number;
         }
     }
     let shared_bytes = [
@@ -119,7 +119,7 @@ fn read_counts(section: &mut Section<'_>, settings: &mut ServerSettings) {
     ];
     for (key, setting) in shared_bytes {
         if let Some(bytes) = section.get(key, size_in(1 << 20, 1 << 40)) {
-            *setting = bytes as u64;
+            *setting = bytes;
         }
     }
 }
@@ -140,7 +140,7 @@ fn read_times_and_sizes(section: &mut Section<'_>, settings: &mut ServerSettings
         }
     }
     if let Some(bytes) = section.get("body_rate", size_in(1, 1 << 30)) {
-        listener.body_pace.bytes_per_s = bytes as u64;
+        listener.body_pace.bytes_per_s = bytes;
     }
     let sizes: [(&'static str, &mut usize, usize); 2] = [
         ("request_head", &mut listener.head_bytes_max, 8 << 10),
