@@ -350,7 +350,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, Vec<ConfigFault>> {
 /// # Errors
 /// Returns a fault for every guest that cannot be loaded.
 pub async fn check_guests(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<(), Vec<ConfigFault>> {
     guests::check(guests, server, session::SessionOptions::default()).await

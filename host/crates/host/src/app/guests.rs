@@ -24,7 +24,7 @@ use cloakroom_session as session;
 /// # Errors
 /// Returns an error if the system refuses the memory.
 pub(crate) fn admission(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
     options: session::SessionOptions,
     clock: &Clock,
@@ -38,7 +38,7 @@ pub(crate) fn admission(
 /// # Errors
 /// Returns the error of [`admission`].
 pub(crate) fn runtime(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<Runtime, ConfigFault> {
     Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
@@ -81,23 +81,22 @@ pub(crate) struct PlannedGuests {
 /// Returns a fault for every guest that was refused. In that case nothing has changed.
 pub(crate) async fn examine(
     admission: &Arc<Deployer>,
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     present: &Deployments,
 ) -> Result<PlannedGuests, Vec<ConfigFault>> {
     let mut faults = Vec::new();
     let mut examined = PlannedGuests::default();
     let mut examinations = JoinSet::new();
     for guest in guests {
-        let settings = settings::guest(guest);
         let deployment = present
             .get(&guest.name)
-            .map_or_else(|| Deployment::new(settings.clone()), Arc::clone);
+            .map_or_else(|| Deployment::new(guest.clone()), Arc::clone);
         examined
             .deployments
             .insert(guest.name.clone(), Arc::clone(&deployment));
         let proposal = DeployRequest {
             source: ComponentSource::File,
-            settings: Some(settings),
+            settings: Some(guest.clone()),
             origin: VersionOrigin::Config,
             expected: None,
         };
@@ -123,10 +122,10 @@ pub(crate) async fn examine(
 }
 
 /// Returns empty deployments for the guests of a configuration. None of them has a version yet.
-pub(crate) fn awaited(guests: &[config::GuestSettings]) -> PlannedGuests {
+pub(crate) fn awaited(guests: &[guest::GuestSettings]) -> PlannedGuests {
     let mut examined = PlannedGuests::default();
     for guest in guests {
-        let deployment = Deployment::new(settings::guest(guest));
+        let deployment = Deployment::new(guest.clone());
         examined.deployments.insert(guest.name.clone(), deployment);
     }
     examined
@@ -147,7 +146,7 @@ impl PlannedGuests {
 /// # Errors
 /// Returns the errors of [`examine`].
 pub(crate) async fn check(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
     options: session::SessionOptions,
 ) -> Result<(), Vec<ConfigFault>> {
@@ -159,7 +158,7 @@ pub(crate) async fn check(
 
 /// Returns a line for each granted host name that resolves to a non-public address. Calls to such a name are denied while that
 /// is the case.
-pub(crate) async fn private_names(guests: &[config::GuestSettings]) -> Vec<String> {
+pub(crate) async fn private_names(guests: &[guest::GuestSettings]) -> Vec<String> {
     let look_ups = guests.iter().map(async |guest| {
         let found = guest::private_today(&guest.grants.outbound_hosts, CHECK_LOOKUP_TIMEOUT).await;
         let line = |(host, kind)| {
@@ -181,7 +180,7 @@ pub(crate) async fn private_names(guests: &[config::GuestSettings]) -> Vec<Strin
 /// Returns a [`LoadError`] that names the obstacle.
 pub fn fit(
     component: &[u8],
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<(), LoadError> {
     let options = settings::guest_runtime(guests, &only_looking(server));

@@ -8,10 +8,9 @@ use crate::handler::ProxyTrust;
 use crate::stores::StoreLocation;
 use cloakroom_base::limits;
 use cloakroom_runtime as guest;
-use cloakroom_runtime::StreamPolicy;
 use cloakroom_session as session;
 use cloakroom_session::record::{Charset, Priority};
-use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy, TouchPolicy, VisitStart};
+use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy, TouchPolicy};
 
 pub(crate) fn session(config: &Config) -> session::SessionOptions {
     let settings = &config.session;
@@ -95,7 +94,7 @@ pub(crate) fn handler(config: &Config) -> handler::Options {
 }
 
 pub(crate) fn guest_runtime(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> guest::RuntimeOptions {
     let memory_bytes_max = guests
@@ -116,27 +115,5 @@ pub(crate) fn guest_runtime(
         compile_timeout: server.compile_timeout,
         code_cache: server.code_cache.clone(),
         outbound_connections_max: server.outbound_connections_max,
-    }
-}
-
-pub(crate) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
-    guest::GuestSettings {
-        name: settings.name.clone(),
-        component: settings.component.clone(),
-        grants: settings.grants.clone(),
-        start: if settings.exclusive {
-            VisitStart::Exclusive
-        } else {
-            VisitStart::Optimistic
-        },
-        stream: if settings.stream {
-            StreamPolicy::Streamed
-        } else {
-            StreamPolicy::Buffered
-        },
-        reuse: settings.reuse,
-        environment: settings.environment.clone(),
-        limits: settings.limits.clone(),
-        rollout: settings.rollout.clone(),
     }
 }

@@ -28,6 +28,7 @@ impl Config {
             cookies: _,
             store,
             guests: _,
+            builds: _,
             routes: _,
             admin,
             log,

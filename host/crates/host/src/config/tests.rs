@@ -19,7 +19,8 @@ use secrecy::ExposeSecret as _;
 use super::*;
 use crate::stores::StoreLocation;
 use crate::stores::mysql::ConfiguredMysql;
-use cloakroom_session::SessionAccessLevel;
+use cloakroom_runtime::StreamPolicy;
+use cloakroom_session::{SessionAccessLevel, VisitStart};
 use cloakroom_store_mysql::MysqlOptions;
 
 /// A guest and a route, which every complete configuration needs.
@@ -336,7 +337,8 @@ fn a_guest_is_told_what_it_may() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(hosts, ["api.example.com", "*.internal:81 (private)"]);
-    assert!(guest.exclusive && !guest.stream);
+    assert_eq!(guest.start, VisitStart::Exclusive);
+    assert_eq!(guest.stream, StreamPolicy::Buffered);
     assert_eq!(guest.reuse, 20);
     assert_eq!(guest.limits.deadline, Duration::from_secs(2));
     assert_eq!(guest.limits.response_body_bytes_max, Some(1 << 20));

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use super::super::server::ServerSettings;
 use super::super::session::SessionSettings;
-use super::GuestSettings;
 use crate::config_reader::Section;
 use crate::config_reader::kinds::{Field, ValueError, count_in, duration, size_in};
 use crate::config_reader::source::TomlValue;
 use cloakroom_base::limits;
-use cloakroom_runtime::{GuestLimits, read_ahead_cost_max};
+use cloakroom_runtime::{GuestLimits, GuestSettings, StreamPolicy, read_ahead_cost_max};
 use cloakroom_session::SessionGrant;
 
 /// The settings of a guest that its limits belong to.
@@ -155,16 +154,18 @@ pub(crate) struct HostLimits<'a> {
     pub(crate) session: &'a SessionSettings,
 }
 
-/// Reads the `limits` table. `is_read_ahead` says whether bodies are read before the guest starts.
+/// Reads the `limits` table of a guest with the given policy. Bodies are read before the guest starts only if it does not stream.
 pub(crate) fn read(
     mut section: Section<'_>,
     shared: HostLimits<'_>,
-    is_read_ahead: bool,
+    stream: StreamPolicy,
 ) -> LimitedSettings {
     let mut limits = LimitedSettings::default();
     limits.read_keys(&mut section);
     check(&section, &limits, shared);
-    if is_read_ahead && let Some((problem, remedy)) = waiting_body(&limits.guest, shared.server) {
+    if stream == StreamPolicy::Buffered
+        && let Some((problem, remedy)) = waiting_body(&limits.guest, shared.server)
+    {
         section.fault("replay_body", problem, remedy);
     }
     limits
