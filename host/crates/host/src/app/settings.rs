@@ -7,7 +7,6 @@ use crate::handler;
 use crate::handler::ProxyTrust;
 use crate::stores::StoreLocation;
 use cloakroom_base::limits;
-use cloakroom_runtime as guest;
 use cloakroom_session as session;
 use cloakroom_session::record::{Charset, Priority};
 use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy, TouchPolicy};
@@ -90,30 +89,5 @@ pub(crate) fn handler(config: &Config) -> handler::Options {
         head_bytes_max: config.server.listener.head_bytes_max,
         headers_max: config.server.listener.headers_max,
         target_bytes_max: config.server.request_target_bytes_max,
-    }
-}
-
-pub(crate) fn guest_runtime(
-    guests: &[guest::GuestSettings],
-    server: &config::ServerSettings,
-) -> guest::RuntimeOptions {
-    let memory_bytes_max = guests
-        .iter()
-        .map(|guest| guest.limits.memory_bytes_max)
-        .max();
-    guest::RuntimeOptions {
-        instances_max: server.instances_max,
-        instance_waiters_max: server.instance_waiters_max,
-        instance_wait_max: server.instance_wait_max,
-        parked_instances_max: limits::PARKED_INSTANCES_MAX,
-        parked_idle_max: limits::PARKED_IDLE_MAX,
-        memory_bytes_max: memory_bytes_max.unwrap_or(limits::MEMORY_BYTES_MAX),
-        compiler: match &server.compiler {
-            Some(exe) => guest::Compiler::Child { exe: exe.clone() },
-            None => guest::Compiler::InProcess,
-        },
-        compile_timeout: server.compile_timeout,
-        code_cache: server.code_cache.clone(),
-        outbound_connections_max: server.outbound_connections_max,
     }
 }

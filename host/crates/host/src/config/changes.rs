@@ -81,12 +81,12 @@ fn server(changed: &mut Vec<&'static str>, old: &ServerSettings, new: &ServerSet
         "requests": totals.requests,
         "waiting_bodies": totals.request_bytes,
         "untaken": totals.response_bytes,
-        "instances": instances_max,
-        "instance_waiters": instance_waiters_max,
-        "instance_wait": instance_wait_max,
-        "outbound_connections": outbound_connections_max,
-        "code_cache": code_cache,
-        "compile_timeout": compile_timeout,
+        "instances": runtime.instances_max,
+        "instance_waiters": runtime.instance_waiters_max,
+        "instance_wait": runtime.instance_wait_max,
+        "outbound_connections": runtime.outbound_connections_max,
+        "code_cache": runtime.code_cache,
+        "compile_timeout": runtime.compile_timeout,
         "watch": watch,
     );
 }

@@ -11,55 +11,28 @@ use crate::config_reader::kinds::{
 use crate::stores::{ConfiguredStore, DEFAULT_SQLITE_PATH, StoreLocation};
 use cloakroom_base::quota::QuotaTotals;
 use cloakroom_base::{limits, telemetry};
+use cloakroom_runtime::RuntimeOptions;
 use cloakroom_server as server;
 
 /// The default address to listen on.
 pub const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
 
-/// The `[server]` section: the listener, and the resources that all guests share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSettings {
-    /// The listener's connections, heads and timeouts.
-    pub listener: server::ServerOptions,
-    /// Longest request target (path and query), in bytes.
-    pub request_target_bytes_max: usize,
-    /// The limits that all clients share.
-    pub totals: QuotaTotals,
-    /// Maximum number of guest instances at the same time.
-    pub instances_max: usize,
-    /// Maximum number of requests that wait for an instance.
-    pub instance_waiters_max: usize,
-    /// Longest wait for an instance.
-    pub instance_wait_max: Duration,
-    /// Maximum number of outbound connections of all guests at the same time.
-    pub outbound_connections_max: usize,
-    /// The directory in which compiled code is cached. With `None`, compiled code is not cached.
-    pub code_cache: Option<PathBuf>,
-    /// Longest time for the compilation of one component.
-    pub compile_timeout: Duration,
-    /// The binary that compiles components in a child process. With `None`, components are compiled in this process. There is
-    /// no configuration key for it: the program sets it.
-    pub compiler: Option<PathBuf>,
-    /// Whether a component is deployed automatically when its file changes.
-    pub watch: bool,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            listener: server::ServerOptions::default(),
-            request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
-            totals: QuotaTotals::default(),
-            instances_max: limits::INSTANCES_MAX,
-            instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
-            instance_wait_max: limits::INSTANCE_WAIT_MAX,
-            outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
-            code_cache: None,
-            compile_timeout: limits::COMPILE_TIMEOUT,
-            compiler: None,
-            watch: true,
-        }
+cloakroom_base::options! {
+    /// The `[server]` section: the listener, and the resources that all guests share.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ServerSettings {
+        /// The listener's connections, heads and timeouts.
+        pub listener: server::ServerOptions = server::ServerOptions::default(),
+        /// Longest request target (path and query), in bytes.
+        pub request_target_bytes_max: usize = limits::REQUEST_TARGET_BYTES_MAX,
+        /// The limits that all clients share.
+        pub totals: QuotaTotals = QuotaTotals::default(),
+        /// The runtime of the guests. There is no key for its compiler, which the program sets, nor for the largest memory of a guest,
+        /// which is that of the guests' limits.
+        pub runtime: RuntimeOptions = RuntimeOptions::default(),
+        /// Whether a component is deployed automatically when its file changes.
+        pub watch: bool = true,
     }
 }
 
@@ -68,12 +41,10 @@ pub(crate) fn read(
     mut section: Section<'_>,
     store: Option<&dyn ConfiguredStore>,
 ) -> ServerSettings {
-    let mut settings = ServerSettings {
-        code_cache: section
-            .get("code_cache", code_cache)
-            .unwrap_or_else(|| Some(default_code_cache(store))),
-        ..ServerSettings::default()
-    };
+    let mut settings = ServerSettings::default();
+    settings.runtime.code_cache = section
+        .get("code_cache", code_cache)
+        .unwrap_or_else(|| Some(default_code_cache(store)));
     read_counts(&mut section, &mut settings);
     read_times_and_sizes(&mut section, &mut settings);
     if let Some(watch) = section.get("watch", boolean) {
@@ -86,15 +57,15 @@ fn read_counts(section: &mut Section<'_>, settings: &mut ServerSettings) {
     let listener = &mut settings.listener;
     let counts: [(&'static str, &mut usize, usize); 4] = [
         ("request_headers", &mut listener.headers_max, 1024),
-        ("instances", &mut settings.instances_max, 1 << 16),
+        ("instances", &mut settings.runtime.instances_max, 1 << 16),
         (
             "instance_waiters",
-            &mut settings.instance_waiters_max,
+            &mut settings.runtime.instance_waiters_max,
             1 << 20,
         ),
         (
             "outbound_connections",
-            &mut settings.outbound_connections_max,
+            &mut settings.runtime.outbound_connections_max,
             1 << 16,
         ),
     ];
@@ -131,8 +102,8 @@ fn read_times_and_sizes(section: &mut Section<'_>, settings: &mut ServerSettings
         ("header_timeout", &mut listener.header_timeout),
         ("idle_timeout", &mut listener.idle_timeout),
         ("grace", &mut listener.grace),
-        ("instance_wait", &mut settings.instance_wait_max),
-        ("compile_timeout", &mut settings.compile_timeout),
+        ("instance_wait", &mut settings.runtime.instance_wait_max),
+        ("compile_timeout", &mut settings.runtime.compile_timeout),
     ];
     for (key, setting) in durations {
         if let Some(time) = section.get(key, duration) {

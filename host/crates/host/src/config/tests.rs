@@ -260,7 +260,7 @@ fn compiled_code_is_kept_beside_the_embedded_store_unless_it_is_told_where() {
     let kept = |keys: &str| {
         let read = Read::of(&with_guest(keys));
         let folder = read.folder.path().to_owned();
-        let place = read.config().server.code_cache;
+        let place = read.config().server.runtime.code_cache;
         place.map(|place| place.strip_prefix(folder).map(Into::into).unwrap_or(place))
     };
     let in_working_directory = Some(std::path::PathBuf::from(".cloakroom/code"));

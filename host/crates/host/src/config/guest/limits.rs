@@ -213,13 +213,13 @@ fn check(section: &Section<'_>, limits: &LimitedSettings, shared: HostLimits<'_>
         (
             "instances",
             Some(limits.instances_max),
-            server.instances_max,
+            server.runtime.instances_max,
             "server.instances",
         ),
         (
             "outbound_connections",
             Some(limits.outbound_connections_max),
-            server.outbound_connections_max,
+            server.runtime.outbound_connections_max,
             "server.outbound_connections",
         ),
         (

@@ -186,7 +186,7 @@ fn the_defaults_give_way_to_a_smaller_host() {
         "[server]\ninstances = 1\nrequest_headers = 10",
         "deadline = \"1s\"",
     );
-    assert_eq!(Read::of(&text).config().server.instances_max, 1);
+    assert_eq!(Read::of(&text).config().server.runtime.instances_max, 1);
 }
 
 #[test]
