@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::config_reader::Section;
 use crate::config_reader::kinds::{
@@ -42,90 +41,50 @@ pub(crate) fn read(
     store: Option<&dyn ConfiguredStore>,
 ) -> ServerSettings {
     let mut settings = ServerSettings::default();
-    settings.runtime.code_cache = section
-        .get("code_cache", code_cache)
-        .unwrap_or_else(|| Some(default_code_cache(store)));
-    read_counts(&mut section, &mut settings);
-    read_times_and_sizes(&mut section, &mut settings);
-    if let Some(watch) = section.get("watch", boolean) {
-        settings.watch = watch;
-    }
+    read_listener(&mut section, &mut settings.listener);
+    read_totals(&mut section, &mut settings.totals);
+    settings.runtime.code_cache = Some(default_code_cache(store));
+    read_runtime(&mut section, &mut settings.runtime);
+    let target = &mut settings.request_target_bytes_max;
+    section.set("request_target", target, size_in(256, 1 << 20));
+    section.set("watch", &mut settings.watch, boolean);
     settings
 }
 
-fn read_counts(section: &mut Section<'_>, settings: &mut ServerSettings) {
-    let listener = &mut settings.listener;
-    let counts: [(&'static str, &mut usize, usize); 4] = [
-        ("request_headers", &mut listener.headers_max, 1024),
-        ("instances", &mut settings.runtime.instances_max, 1 << 16),
-        (
-            "instance_waiters",
-            &mut settings.runtime.instance_waiters_max,
-            1 << 20,
-        ),
-        (
-            "outbound_connections",
-            &mut settings.runtime.outbound_connections_max,
-            1 << 16,
-        ),
-    ];
-    for (key, setting, most) in counts {
-        let least = usize::from(key != "instance_waiters");
-        if let Some(number) = section.get(key, count_in(least, most)) {
-            *setting = number;
-        }
-    }
-    let shared = [
-        ("connections", &mut settings.totals.connections),
-        ("requests", &mut settings.totals.requests),
-    ];
-    for (key, setting) in shared {
-        if let Some(number) = section.get(key, count_in(1, 1 << 20)) {
-            *setting = number;
-        }
-    }
-    let shared_bytes = [
-        ("waiting_bodies", &mut settings.totals.request_bytes),
-        ("untaken", &mut settings.totals.response_bytes),
-    ];
-    for (key, setting) in shared_bytes {
-        if let Some(bytes) = section.get(key, size_in(1 << 20, 1 << 40)) {
-            *setting = bytes;
-        }
-    }
+fn read_listener(section: &mut Section<'_>, listener: &mut server::ServerOptions) {
+    let pace = &mut listener.body_pace;
+    section.set("body_timeout", &mut pace.grace, duration);
+    section.set("body_rate", &mut pace.bytes_per_s, size_in(1, 1 << 30));
+    section.set("header_timeout", &mut listener.header_timeout, duration);
+    section.set("idle_timeout", &mut listener.idle_timeout, duration);
+    section.set("grace", &mut listener.grace, duration);
+    let head = &mut listener.head_bytes_max;
+    section.set("request_head", head, size_in(8 << 10, 1 << 20));
+    section.set(
+        "request_headers",
+        &mut listener.headers_max,
+        count_in(1, 1024),
+    );
 }
 
-fn read_times_and_sizes(section: &mut Section<'_>, settings: &mut ServerSettings) {
-    let listener = &mut settings.listener;
-    let durations: [(&'static str, &mut Duration); 6] = [
-        ("body_timeout", &mut listener.body_pace.grace),
-        ("header_timeout", &mut listener.header_timeout),
-        ("idle_timeout", &mut listener.idle_timeout),
-        ("grace", &mut listener.grace),
-        ("instance_wait", &mut settings.runtime.instance_wait_max),
-        ("compile_timeout", &mut settings.runtime.compile_timeout),
-    ];
-    for (key, setting) in durations {
-        if let Some(time) = section.get(key, duration) {
-            *setting = time;
-        }
-    }
-    if let Some(bytes) = section.get("body_rate", size_in(1, 1 << 30)) {
-        listener.body_pace.bytes_per_s = bytes;
-    }
-    let sizes: [(&'static str, &mut usize, usize); 2] = [
-        ("request_head", &mut listener.head_bytes_max, 8 << 10),
-        (
-            "request_target",
-            &mut settings.request_target_bytes_max,
-            256,
-        ),
-    ];
-    for (key, setting, least) in sizes {
-        if let Some(bytes) = section.get(key, size_in(least, 1 << 20)) {
-            *setting = bytes;
-        }
-    }
+fn read_totals(section: &mut Section<'_>, totals: &mut QuotaTotals) {
+    section.set("connections", &mut totals.connections, count_in(1, 1 << 20));
+    section.set("requests", &mut totals.requests, count_in(1, 1 << 20));
+    let bytes = || size_in(1 << 20, 1 << 40);
+    section.set("waiting_bodies", &mut totals.request_bytes, bytes());
+    section.set("untaken", &mut totals.response_bytes, bytes());
+}
+
+fn read_runtime(section: &mut Section<'_>, runtime: &mut RuntimeOptions) {
+    let instances = &mut runtime.instances_max;
+    section.set("instances", instances, count_in(1, 1 << 16));
+    let waiters = &mut runtime.instance_waiters_max;
+    section.set("instance_waiters", waiters, count_in(0, 1 << 20));
+    section.set("instance_wait", &mut runtime.instance_wait_max, duration);
+    let connections = &mut runtime.outbound_connections_max;
+    section.set("outbound_connections", connections, count_in(1, 1 << 16));
+    section.set("code_cache", &mut runtime.code_cache, code_cache);
+    section.set("compile_timeout", &mut runtime.compile_timeout, duration);
 }
 
 /// Reads a directory, or `off` for none.

@@ -26,9 +26,7 @@ macro_rules! limit_keys {
         impl LimitedSettings {
             /// Reads every key. A limit whose key is not given keeps its default.
             fn read_keys(&mut self, section: &mut Section<'_>) {
-                $(if let Some(value) = section.get($key, $notation.read) {
-                    self.$owner.$field = value;
-                })*
+                $(section.set($key, &mut self.$owner.$field, $notation.read);)*
             }
 
             /// Returns every key with its value.
