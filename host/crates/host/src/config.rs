@@ -1,8 +1,8 @@
 //! The host's configuration. A TOML file, the environment and command-line options become one validated [`Config`], or a list
 //! of every fault.
 //!
-//! Precedence: command-line options, then the environment, then the file, then the defaults. The other modules do not use
-//! `Config`: each has its own `Options`, which `app` fills from the configuration. No other module reads the environment.
+//! Precedence: command-line options, then the environment, then the file, then the defaults. The modules below do not use
+//! `Config`: each has its own options, which are read into their own types. No other module reads the environment.
 //!
 //! A configuration that is read for tests (`ConfigMode`) is checked as usual, but secrets, the database and its certificate
 //! authority need not exist: substitutes take their place, so that no test signs with a real secret or meets a visitor's session.
@@ -32,12 +32,11 @@ pub use crate::config_reader::ConfigMode;
 pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
 pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
-pub use cookie::{Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
 pub use guest::{BuildSettings, changed_limits};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Proxy, SessionLimits, SessionSettings, Unset};
+pub use session::{Compat, SessionSettings};
 pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 
@@ -46,12 +45,15 @@ pub use crate::stores::{lasting_store_urls, store_urls};
 use crate::admin::AdminOptions;
 use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
 use crate::config_reader::{ConfigReader, Section};
+use crate::handler;
 use crate::route::{Route, Target};
+use crate::stores::StoreLocation;
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::limits::CONFIG_FILE_BYTES_MAX;
 use cloakroom_base::telemetry;
 use cloakroom_runtime::GuestSettings;
+use cloakroom_session::{SessionOptions, TouchPolicy};
 
 /// The file that is read if neither a file nor a component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
@@ -154,6 +156,35 @@ impl Config {
                 Ok(text) => Self::of_text(path, &text, words, environment),
                 Err(error) => Err(unreadable(path, &error, words)),
             },
+        }
+    }
+
+    /// Returns the options of the sessions. Those that concern their rows are keys of `[store]`.
+    pub(crate) fn session_options(&self) -> SessionOptions {
+        let options = self.session.options.clone();
+        SessionOptions {
+            idle_expiration: self.store.expiration,
+            touch: match self.store.disable_touch {
+                true => TouchPolicy::Never,
+                false => options.touch,
+            },
+            snapshots_bytes_max: match self.store.backend.location() {
+                // Reading the rows themselves is as fast as reading a snapshot.
+                StoreLocation::Memory => 0,
+                StoreLocation::File(_) | StoreLocation::Server => options.snapshots_bytes_max,
+            },
+            ..options
+        }
+    }
+
+    /// Returns the options of the handler. Their keys are in `[server]` and `[session]`.
+    pub(crate) fn handler_options(&self) -> handler::Options {
+        handler::Options {
+            cookie_name: self.session.options.cookie.name.clone(),
+            proxy_trust: self.session.proxy_trust(),
+            head_bytes_max: self.server.listener.head_bytes_max,
+            headers_max: self.server.listener.headers_max,
+            target_bytes_max: self.server.request_target_bytes_max,
         }
     }
 

@@ -206,7 +206,7 @@ pub(crate) fn waiting_body(
 /// have intended something else.
 fn check(section: &Section<'_>, limits: &LimitedSettings, shared: HostLimits<'_>) {
     let (limits, grant) = (&limits.guest, &limits.session);
-    let (server, session) = (shared.server, &shared.session.limits);
+    let (server, session) = (shared.server, &shared.session.options);
     let own_and_shared = [
         (
             "instances",
