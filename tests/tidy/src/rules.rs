@@ -16,7 +16,12 @@ pub const CRATE_LINES: [&[&str]; 7] = [
 pub const MODULES: [(&str, &[&[&str]]); 2] = [
     (
         "host",
-        &[&["app"], &["config"], &["handler", "admin"], &["route"]],
+        &[
+            &["app"],
+            &["config"],
+            &["handler", "admin"],
+            &["route", "json_api"],
+        ],
     ),
     ("session", &[&["*"], &["cookie", "store"], &["record"]]),
 ];
@@ -58,10 +63,7 @@ pub const HOMES: [(&str, &[&str]); 15] = [
     ("tokio_rustls", &OUTBOUND),
     ("webpki_roots", &OUTBOUND),
     ("matchit", &["host/crates/host/src/route"]),
-    (
-        "notify",
-        &["host/crates/runtime/src/watch", "host/crates/dev/src/live"],
-    ),
+    ("notify", &["host/crates/runtime/src/watch"]),
     ("cloakroom_dev", &AUTHOR_COMMANDS),
     ("anyhow", &["host/src"]),
     ("prometheus", &["host/crates/base/src/telemetry"]),
