@@ -1,5 +1,5 @@
-//! Settings of the runtime as a whole ([`RuntimeOptions`]) and the limits of one guest ([`GuestLimits`]). This module does not read
-//! the configuration file, which fills these types in.
+//! Settings of the runtime as a whole ([`RuntimeOptions`]) and the limits of one guest ([`GuestLimits`]). The configuration
+//! fills these types in.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! The settings of one guest, and how its versions replace one another. This module does not read the configuration file, which fills
-//! these types in.
+//! The settings of one guest, and how its versions replace one another. The configuration fills these types in.
 
 use std::path::PathBuf;
 use std::time::Duration;
