@@ -32,11 +32,12 @@ pub use crate::config_reader::ConfigMode;
 pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
 pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
+pub use cookie::Compat;
 pub use cookies::CookiesSettings;
 pub use guest::{BuildSettings, changed_limits};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Compat, SessionSettings};
+pub use session::SessionSettings;
 pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 

@@ -3,7 +3,6 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::session::Compat;
 use crate::config_reader::kinds::{Field, ValueError, boolean, duration, text, word};
 use crate::config_reader::source::TomlValue;
 use crate::config_reader::{ConfigMode, Section};
@@ -11,6 +10,15 @@ use cloakroom_base::limits::COOKIE_AGE_MAX;
 use cloakroom_session::cookie::{is_valid_domain, is_valid_path};
 use cloakroom_session::record::Priority;
 use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy};
+
+/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compat {
+    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
+    Cloakroom,
+    /// The defaults and the behaviour of express-session 1.19.
+    Express1,
+}
 
 /// Reads `[session.cookie]` for a cookie with the given name and defaults.
 pub(crate) fn read(mut section: Section<'_>, compat: Compat, cookie: &mut CookieOptions) {
