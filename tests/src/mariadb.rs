@@ -7,6 +7,7 @@
 //! loses nothing; a machine that loses power might. Measurements ask for the durable setting with
 //! [`Mariadb::start_with`]`(&["--innodb-flush-log-at-trx-commit=1"])`: the last value given applies.
 
+#[path = "../mariadb/src/lib.rs"]
 mod install;
 
 use std::ffi::OsString;
