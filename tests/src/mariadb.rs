@@ -7,9 +7,6 @@
 //! loses nothing; a machine that loses power might. Measurements ask for the durable setting with
 //! [`Mariadb::start_with`]`(&["--innodb-flush-log-at-trx-commit=1"])`: the last value given applies.
 
-#[path = "../mariadb/src/lib.rs"]
-mod install;
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -19,11 +16,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use cloakroom_mariadb::Installation;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use tokio::sync::OnceCell;
 
-use self::install::{common_arguments, find_program, is_stopped};
 use crate::port::Port;
 use crate::warden::Warden;
 
@@ -41,6 +38,7 @@ const PASSWORD: &str = "pw-Zq7kT2mVx9";
 /// All methods panic with a clear message when the server cannot do as asked: a test cannot go on without it.
 pub struct Mariadb {
     directory: PathBuf,
+    installation: Installation,
     port: Port,
     extra_arguments: Vec<String>,
     /// The server's search path for programs, if it differs from the path of this process.
@@ -221,16 +219,14 @@ impl Mariadb {
     }
 
     fn spawn(&self, arguments: &[&str]) {
-        let mut command = Command::new(find_program(&["mariadbd", "mysqld"]));
+        let mut command = self
+            .installation
+            .server(self.port())
+            .expect("mariadbd is installed");
         command
-            .args(common_arguments(&self.directory))
             .args([
                 format!("--socket={}", self.socket().display()),
-                format!("--port={}", self.port()),
-                format!("--pid-file={}", self.directory.join("pid").display()),
                 format!("--log-error={}", self.directory.join("error.log").display()),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--skip-name-resolve".to_owned(),
                 "--skip-log-bin".to_owned(),
                 "--performance-schema=off".to_owned(),
                 "--innodb-buffer-pool-size=64M".to_owned(),
@@ -284,9 +280,10 @@ fn install(extra_arguments: Vec<String>, path: Option<OsString>) -> Mariadb {
         .expect("a temporary directory can be made")
         .keep();
     let warden = Warden::over(&directory);
-    install::make_data_directory(&directory);
+    let installation = Installation::create(&directory);
     Mariadb {
         directory,
+        installation: installation.expect("the system tables are created"),
         port: Port::free(),
         extra_arguments,
         path,
@@ -294,6 +291,19 @@ fn install(extra_arguments: Vec<String>, path: Option<OsString>) -> Mariadb {
         databases: AtomicU32::new(0),
         _warden: warden,
     }
+}
+
+/// Returns whether all threads of the process have stopped. Sending a stop signal does not wait for that.
+fn is_stopped(process: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        // This system has no `/proc`, so there is nothing to check.
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may contain any character.
+        (status.rsplit_once(") ")).is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 pub(crate) async fn run(connection: &mut Conn, statement: &str) {
