@@ -1,4 +1,7 @@
 //! One session from the browser's point of view: its cookie and its expected count. Does not know sockets.
+//!
+//! The end-to-end tests have a visitor of their own (`tests/src/browser.rs`). Its HTTP client does more work for each request than some
+//! of the measured servers do, and the driver runs on the same processors.
 
 use std::net::SocketAddr;
 
