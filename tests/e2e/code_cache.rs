@@ -209,7 +209,7 @@ async fn without_a_folder_of_its_own_a_host_keeps_nothing_and_serves() {
 }
 
 #[test]
-fn what_does_not_compile_is_refused_in_the_compilers_words() {
+fn a_component_that_does_not_compile_is_refused_with_the_compilers_error() {
     // A module with one function that declares a result and returns none.
     let module = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
     let mut bytes = hello();
@@ -269,7 +269,7 @@ fn a_compiler_ends_with_its_host_and_leaves_nothing() {
 }
 
 #[test]
-fn a_compiler_gives_way_and_sees_no_environment() {
+fn the_compiler_has_a_low_priority_and_no_environment() {
     let place = Place::new(&laborious(2000), KEEPING);
     let mut host = place.spawn();
     let compiler = compiler_of(host.id());

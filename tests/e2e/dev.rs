@@ -109,7 +109,7 @@ async fn ask(url: &str, name: &str, value: &str) -> (u16, reqwest::header::Heade
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_saved_is_built_and_served() {
+async fn a_saved_source_file_is_built_and_served() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -128,7 +128,7 @@ async fn what_is_saved_is_built_and_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
+async fn a_failed_build_is_shown_until_it_is_fixed_and_sessions_survive() {
     let host = Project::of(&versions::counter('번')).serve();
     let (browser, other) = (Browser::new(), Browser::new());
     answers(&other, &host, "/session", 200, "1번 접속").await;
@@ -193,7 +193,7 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_whose_name_was_made_to_lead_here_reads_nothing() {
+async fn a_page_of_a_rebound_dns_name_is_refused() {
     let hello = std::fs::read(component("fixture-hello")).unwrap();
     let host = Project::of(&hello).serve();
     answers(&Browser::new(), &host, "/", 200, "").await;
@@ -220,7 +220,7 @@ async fn a_page_whose_name_was_made_to_lead_here_reads_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_is_refused_says_why_at_its_route() {
+async fn a_refused_component_shows_its_reason_at_its_route() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -238,7 +238,7 @@ async fn a_component_that_is_refused_says_why_at_its_route() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
+async fn a_saved_configuration_is_applied_with_its_new_builds() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -264,7 +264,7 @@ async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_saved_waits_for_builds_and_says_so() {
+async fn a_saved_configuration_is_applied_only_once_every_guest_is_built() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -397,7 +397,7 @@ async fn a_guest_without_a_build_table_is_served_and_followed_by_its_file() {
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_said_with_what_helps() {
+fn a_failed_start_is_reported_with_a_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let project = Project::of(&[]);
@@ -420,7 +420,7 @@ fn what_keeps_it_from_starting_is_said_with_what_helps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_writes_its_own_sources_comes_to_rest() {
+async fn a_build_command_that_writes_its_own_sources_does_not_loop() {
     let project = Project::of(&versions::hello(1));
     let make = format!("{MAKE}echo again >> src/log\n");
     project.write("make.sh", make.as_bytes());

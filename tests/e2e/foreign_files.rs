@@ -51,7 +51,7 @@ fn run(folder: &Path, words: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_pipe_or_a_device_in_the_place_of_a_file_is_named_and_nobody_waits() {
+fn a_pipe_or_a_device_instead_of_a_file_is_refused_without_blocking() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     pipe(&at("pipe"));
@@ -144,7 +144,7 @@ fn a_secret_that_others_may_write_is_refused_and_one_that_all_may_read_is_not() 
 }
 
 #[test]
-fn a_secret_of_the_hosts_own_making_stays_its_own() {
+fn a_generated_secret_that_others_may_read_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("s.sqlite.secret");
     let hello = component("fixture-hello").display().to_string();

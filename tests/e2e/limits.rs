@@ -291,7 +291,7 @@ async fn a_stream_that_falls_silent_for_too_long_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_beyond_what_the_host_takes_are_503_at_once() {
+async fn requests_beyond_the_hosts_limit_are_answered_503_at_once() {
     let host = Config::over("memory:")
         .top("[server]\nrequests = 3")
         .guest_with("/s", "fixture-faults", "")
@@ -313,7 +313,7 @@ async fn requests_beyond_what_the_host_takes_are_503_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_with_few_file_descriptors_serves_beside_a_crowd() {
+async fn a_host_with_few_file_descriptors_serves_under_many_connections() {
     let config = Config::over("memory:").guest("/s", "fixture-faults");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloakroom.toml");

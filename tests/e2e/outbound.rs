@@ -109,7 +109,7 @@ fn host(component: &str, granted: &str) -> Host {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_granted_name_with_an_inner_address_is_reached_only_if_the_grant_says_so() {
+async fn a_granted_name_with_a_private_address_needs_a_private_grant() {
     let (name, address) = inner_name();
     for component in WORLDS {
         let server = Server::keeping(address).await;
@@ -178,7 +178,7 @@ async fn an_address_and_localhost_are_granted_as_they_are_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_spelling_of_an_address_passes_for_a_granted_name() {
+async fn no_spelling_of_an_ip_address_matches_a_granted_name() {
     let server = Server::keeping(IpAddr::from([127, 0, 0, 1])).await;
     let port = server.port;
     for component in WORLDS {
@@ -211,7 +211,7 @@ async fn no_spelling_of_an_address_passes_for_a_granted_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn user_information_before_a_granted_host_is_told_as_such() {
+async fn a_url_with_user_information_is_denied_and_named_so_in_the_log() {
     for component in WORLDS {
         let host = host(component, "\"127.0.0.1:9\"");
         let lines = script(
@@ -338,7 +338,7 @@ async fn a_guest_that_hoards_connections_leaves_descriptors_for_visitors_and_the
 }
 
 #[test]
-fn a_limit_of_descriptors_that_serves_nobody_is_told_at_start() {
+fn a_descriptor_limit_too_low_to_serve_is_refused_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cloakroom.toml");
     std::fs::write(
@@ -378,7 +378,7 @@ fn the_soft_limit_of_descriptors_is_raised_as_far_as_it_is_needed() {
 }
 
 #[test]
-fn check_tells_granted_names_that_lead_to_inner_addresses_today() {
+fn check_reports_granted_names_that_resolve_to_private_addresses() {
     let (name, _) = inner_name();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cloakroom.toml");

@@ -135,7 +135,7 @@ impl Stalled {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_answered_and_sigterm_ends_the_host_though_nobody_reads_its_log() {
+async fn a_host_whose_log_is_unread_answers_requests_and_ends_on_sigterm() {
     let mut host = Stalled::start("", "2s");
     host.flood().await;
     assert!(host.dropped("access").await > 0);
@@ -145,7 +145,7 @@ async fn requests_are_answered_and_sigterm_ends_the_host_though_nobody_reads_its
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_it_at_once_though_nobody_reads_its_log() {
+async fn a_second_signal_ends_a_host_whose_log_is_unread_at_once() {
     let mut host = Stalled::start("", "300s");
     host.flood().await;
     let mut link = TcpStream::connect(host.address).await.unwrap();
@@ -204,7 +204,7 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
+async fn a_host_whose_startup_message_is_unread_serves_and_ends() {
     // The pipe is full before the host writes anything.
     let folder = tempfile::tempdir().unwrap();
     let own = Port::free();

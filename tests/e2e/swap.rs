@@ -165,7 +165,7 @@ async fn a_slow_writer_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_writer_that_never_closes_is_believed_after_a_while() {
+async fn a_file_that_its_writer_never_closes_is_served_after_the_quiet_time() {
     let stage = Stage::new();
     // At its start a host checks its files once, even if they are still open for writing.
     stage.stays(1, 1).await;
@@ -204,7 +204,7 @@ async fn links_that_are_pointed_elsewhere_are_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_gone_is_told_once_and_taken_when_it_is_back() {
+async fn a_removed_file_is_logged_once_and_served_when_it_is_back() {
     let stage = Stage::with("d/x.wasm", "", |folder| {
         fs::create_dir(folder.join("d")).unwrap();
     });
@@ -280,7 +280,7 @@ async fn a_file_counts_only_when_its_content_has_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_was_taken_back_does_not_come_again_by_itself() {
+async fn a_version_that_was_rolled_back_is_not_deployed_again_by_itself() {
     let stage = Stage::with("x.wasm", "[guest.x.rollback]\nrequests = 5", |_| {});
     let file = stage.path("x.wasm");
     let bad = component("fixture-faults");
@@ -310,7 +310,7 @@ async fn a_version_that_was_taken_back_does_not_come_again_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_does_not_watch_waits_to_be_told() {
+async fn a_host_that_does_not_watch_swaps_only_on_sighup() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.wasm");
     fs::write(&file, hello(1)).unwrap();
@@ -330,7 +330,7 @@ async fn a_host_that_does_not_watch_waits_to_be_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_swap_of_the_counter_takes_a_moment() {
+async fn a_swap_of_the_counter_is_served_soon_after_the_rename() {
     const SWAPS: usize = 20;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("counter.wasm");

@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_its_language_its_attributes_and_its_lines() {
+    fn a_block_is_parsed_into_its_language_attributes_and_lines() {
         let page = "# A page\n```js,file=src/app.js\nlet a;\n```\ntext\n```sh,serves\nx\ny\n```\n";
         let blocks = blocks(page);
         assert_eq!(blocks.len(), 2);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ellipsis_stands_for_anything() {
+    fn an_ellipsis_matches_any_text() {
         assert!(is_like(
             "  GET /session 200 3.1 ms",
             "GET /session 200 … ms"
@@ -388,13 +388,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a page, line 4")]
-    fn a_page_that_is_not_true_is_named_with_its_line() {
+    fn a_page_with_wrong_output_is_reported_with_its_line() {
         follow("a page", "```sh\necho one\n```\n```text,output\ntwo\n```\n");
     }
 
     #[test]
     #[should_panic(expected = "neither run nor written")]
-    fn a_block_that_nothing_holds_true_is_a_fault() {
+    fn a_block_that_is_not_tested_is_a_fault() {
         follow("a page", "```js\nlet a;\n```\n");
     }
 }

@@ -87,7 +87,7 @@ async fn strangers(database: &Database) -> Vec<Conn> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_server_costs_no_request_while_connections_of_our_own_work() {
+async fn a_full_server_fails_no_request_while_existing_connections_work() {
     let mariadb = Mariadb::start_with(&["--max-connections=12"]).await;
     let database = mariadb.fresh_database().await;
     let store = connect(&options(&database.url)).await;
@@ -128,7 +128,7 @@ async fn a_full_server_costs_no_request_while_connections_of_our_own_work() {
 }
 
 #[tokio::test]
-async fn a_demoted_server_is_left_at_once_by_a_host_that_only_reads() {
+async fn a_demoted_server_is_replaced_at_once_even_if_the_host_only_reads() {
     let pair = Pair::start().await;
     let (id, _) = created(&pair.store, DATA).await;
     assert_eq!(pair.in_use(), 0);
@@ -173,7 +173,7 @@ async fn a_server_whose_rows_are_all_locked_is_left_after_three_sessions() {
 }
 
 #[tokio::test]
-async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() {
+async fn a_single_server_that_failed_is_used_again_only_by_prefer_first() {
     let pair = Pair::start().await;
     pair.one.kill().await;
     let create = async || {
@@ -233,7 +233,7 @@ async fn prefer_first(operator: &Operator) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_operator_is_told_which_server_is_in_use_and_brings_the_first_one_back() {
+async fn the_admin_interface_shows_the_server_in_use_and_restores_the_first() {
     const PREFERRED: &str = "cloakroom_store_server_preferred";
     let pair = Pair::start().await;
     let config = Config::over(&pair.url()).guest("/s", "fixture-session");

@@ -32,7 +32,7 @@ async fn wait_for_the_end_of(pid: &str) {
 }
 
 #[test]
-fn its_exit_code_and_its_output_are_the_test_commands_own() {
+fn the_exit_code_and_the_output_are_those_of_the_test_command() {
     let said = "printf '<%s>' ok ";
     let folder = project("counter", said, "");
     let passed = ends(&folder, &["--", "-k", "it's $HOME"]);
@@ -49,7 +49,7 @@ fn its_exit_code_and_its_output_are_the_test_commands_own() {
 }
 
 #[test]
-fn without_a_build_what_was_built_before_is_tested() {
+fn without_a_build_the_existing_component_is_tested() {
     let folder = project("counter", "exit 0", "");
     let (code, _, stderr) = ends(&folder, &["--no-build"]);
     assert_eq!(code, Some(2), "{stderr}");
@@ -63,7 +63,7 @@ fn without_a_build_what_was_built_before_is_tested() {
 }
 
 #[test]
-fn a_project_that_cannot_be_tested_says_why() {
+fn a_project_that_cannot_be_tested_is_refused_with_the_reason() {
     let folder = project("counter", "exit 0", "");
     let file = folder.path().join("cloakroom.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -134,7 +134,7 @@ async fn sessions_of_the_project_are_left_alone_and_code_is_kept_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn guests_print_behind_their_names_and_the_host_is_quiet() {
+async fn guest_output_is_prefixed_with_the_guests_name_and_the_host_is_quiet() {
     let trial = Trial::of("fixture-session");
     let (host, url) = trial.host().await;
     let browser = Browser::new();

@@ -65,7 +65,7 @@ fn a_crate_depends_only_on_crates_below_it() {
 }
 
 #[test]
-fn the_map_names_every_crate() {
+fn the_architecture_page_names_every_crate() {
     let map = TREE.text("ARCHITECTURE.md").expect("the map exists");
     let rows: Vec<_> = map
         .lines()
@@ -145,7 +145,7 @@ fn modules_import_each_other_in_no_circle() {
 }
 
 #[test]
-fn a_crate_is_named_only_where_it_is_at_home() {
+fn an_external_crate_is_named_only_in_the_crates_that_may_use_it() {
     let crates = &*CRATES;
     let mut faults = Vec::new();
     let mut named = BTreeSet::new();
@@ -197,7 +197,7 @@ fn a_panic_poisons_no_lock() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_begins_with_a_module_comment() {
     let files = host_files().into_iter();
     let faults: Vec<_> = files
         .filter(|file| !file.text.starts_with("//! "))
@@ -233,7 +233,7 @@ fn nine_of_ten_files_are_short_and_no_line_is_long() {
 }
 
 #[test]
-fn a_function_fits_on_a_screen() {
+fn a_function_has_at_most_70_lines() {
     let is_excepted = |place: &String| {
         let mut excepted = LONG_FUNCTIONS.iter();
         excepted
@@ -268,7 +268,7 @@ fn no_line_of_a_document_is_long() {
 }
 
 #[test]
-fn comments_name_their_nouns() {
+fn comments_use_few_vague_phrases() {
     let counts = comment_counts(&TREE);
     let words: usize = counts.iter().map(|count| count.words).sum();
     assert!(words > 50_000, "the comments are where this test looks");

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_is_dropped_takes_all_it_started_with_it() {
+    async fn dropping_a_build_ends_all_its_processes() {
         let folder = tempfile::tempdir().unwrap();
         let build = BuildSettings {
             command: "sleep 600 & echo $! > pid; wait".to_owned(),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_command_leaves_running_does_not_hold_it_up_and_ends() {
+    async fn background_processes_of_a_command_do_not_delay_it_and_are_ended() {
         let folder = tempfile::tempdir().unwrap();
         for (command, is_well) in [
             ("sleep 600 & echo $! > pid", true),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_says_what_it_said() {
+    async fn a_failed_command_is_reported_with_its_output() {
         let folder = tempfile::tempdir().unwrap();
         let build = BuildSettings {
             command: "echo src/app.js:3: a bracket is missing >&2; exit 7".to_owned(),

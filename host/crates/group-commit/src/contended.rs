@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_rows_make_room() {
+    fn rows_that_are_no_longer_contended_make_room_for_new_ones() {
         let (contended, now) = (ContendedRows::default(), Instant::now());
         for _ in 0..=ROWS_MAX {
             contended.note(

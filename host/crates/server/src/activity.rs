@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_may_end_in_any_order_with_their_turns() {
+    fn requests_and_their_client_turns_may_end_in_any_order() {
         let mut random = fastrand::Rng::with_seed(7);
         let (pulse, gives_way) = bench();
         for _ in 0..200 {

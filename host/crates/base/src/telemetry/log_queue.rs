@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_come_while_one_batch_is_written_are_the_next_in_their_order() {
+    fn lines_queued_during_a_write_form_the_next_batch_in_order() {
         let (lines, flush, batches, go_on) = slow();
         lines.push(LineKind::Info, b"one\n");
         assert_eq!(batches.recv().unwrap(), b"one\n");
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_until_all_is_written() {
+    fn shutdown_waits_until_all_lines_are_written() {
         let (lines, flush, batches, go_on) = slow();
         lines.push(LineKind::Info, b"last words\n");
         let ended = thread::spawn(move || drop(flush));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_does_not_wait_for_a_reader_that_never_comes() {
+    fn shutdown_does_not_wait_forever_for_a_stalled_reader() {
         let (lines, flush, batches, _go_on) = slow();
         lines.push(LineKind::Info, b"nobody reads this\n");
         batches.recv().unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reader_lines_are_dropped_by_their_kind_and_nobody_waits() {
+    fn with_a_stalled_reader_lines_are_dropped_by_kind_without_blocking() {
         let (lines, flush, batches, go_on) = slow();
         lines.push(LineKind::Info, b"first\n");
         batches.recv().unwrap();

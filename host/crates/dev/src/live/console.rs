@@ -158,7 +158,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_would_drive_the_terminal_is_spelled_out() {
+    fn terminal_control_characters_are_escaped() {
         let line = written(
             ColorMode::Plain,
             &[(TextStyle::Plain, "a\x1b[2Jb\nc\u{202e}d")],

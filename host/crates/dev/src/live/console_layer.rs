@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_told_with_its_path_and_its_runs() {
+    fn a_request_is_printed_with_its_path_and_number_of_runs() {
         let text = told(|paths| {
             let uri = "/session?x=1".parse().unwrap();
             for (id, attempts) in [("a", 1), ("b", 3)] {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_asks_for_news_is_not_told() {
+    fn polls_of_the_notice_page_are_not_printed() {
         let text = told(|paths| {
             paths.note("a", &Method::GET, &"/".parse().unwrap());
             access("a", 0, Some(POLL));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_versions_and_warnings_are_told_and_the_rest_is_not() {
+    fn only_guest_output_versions_and_warnings_are_printed() {
         let text = told(|_| {
             tracing::info!(target: GUEST_TARGET, guest = %"hello", stream = "stdout", "a line");
             tracing::info!(target: VERSION_TARGET, guest = "hello", version = 3_u64, "a version is live");

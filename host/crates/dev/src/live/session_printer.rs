@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_commit_changes_is_told_and_never_an_id() {
+    async fn the_changes_of_a_commit_are_printed_without_the_session_id() {
         let paper = Paper::default();
         let store = store(&paper);
         let (id, other) = (SessionId::generate(), SessionId::generate());
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_that_moves_only_the_time_is_not_told() {
+    async fn a_commit_that_changes_only_the_expiry_is_not_printed() {
         let paper = Paper::default();
         let store = store(&paper);
         let id = SessionId::generate();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn much_is_shown_in_short() {
+    fn long_changes_are_abbreviated() {
         let many: String = (0..10)
             .map(|n| format!(",\"k{n}\":\"{}\"", "x".repeat(99)))
             .collect();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_a_store_like_the_one_under_it() {
+    async fn the_printing_store_keeps_the_store_contract() {
         let make = async || Arc::new(store(&Paper::default())) as Arc<dyn SessionStore>;
         contract::check_all(make).await;
     }

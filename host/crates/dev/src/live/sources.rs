@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn folders_that_are_made_later_are_listened_to() {
+    async fn folders_that_are_created_later_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let src = folder.path().join("src");
         let mut sources = Sources::new();

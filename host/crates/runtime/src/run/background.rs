@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_take_turns_and_then_clients_and_then_connections() {
+    fn the_queue_is_round_robin_by_guest_then_client_then_connection() {
         let (sender, taken) = mpsc::channel();
         let mut turns = BackgroundQueue::default();
         let source = |peer: u8, connection| ClientConnection {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_habit_is_made_and_ended_by_several_runs() {
+    fn several_runs_decide_whether_a_guest_counts_as_slow() {
         let habit = SlowHistory::default();
         habit.was_quick();
         for _ in 0..4 {
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lanes_threads_are_nicer_than_others() {
+    fn the_threads_of_the_background_pool_have_a_lower_priority() {
         let own = rustix::process::getpriority_process(None).unwrap();
         let (sender, taken) = mpsc::channel();
         let lane = BackgroundPool::start(Duration::ZERO).unwrap();

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_house_lets_only_so_many_wait_and_only_so_long() {
+    async fn a_full_concurrency_limit_bounds_its_waiters_and_their_wait() {
         let gate = ConcurrencyLimit::new(1, 1, Duration::from_millis(20));
         let inside = gate
             .enter(soon(), ClientConnection::default())
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slot_that_is_given_back_goes_to_who_waited() {
+    async fn a_released_slot_goes_to_a_waiting_request() {
         let gate = ConcurrencyLimit::new(1, 1, Duration::from_secs(5));
         let inside = gate
             .enter(soon(), ClientConnection::default())
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_first_is_let_in_first() {
+    async fn waiting_requests_are_admitted_in_order_of_arrival() {
         let gate = Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_secs(5)));
         let inside = gate
             .enter(soon(), ClientConnection::default())
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_at_its_own_gate_holds_nothing_of_the_pool() {
+    async fn a_request_that_waits_at_its_guests_limit_holds_no_slot_of_the_engine() {
         let pool = Arc::new(ConcurrencyLimit::new(2, 0, Duration::from_secs(5)));
         let own = || Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_millis(20)));
         let (greedy, other) = (
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_a_guest_share_a_gate_until_its_limits_change() {
+    fn versions_of_a_guest_share_a_concurrency_limit_until_its_limits_change() {
         let gates = GuestConcurrencyLimits::default();
         let limits = GuestLimits::default();
         let first = gates.of("a", &limits);

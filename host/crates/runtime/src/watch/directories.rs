@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writing_is_heard_and_then_closing() {
+    async fn a_write_and_then_the_close_of_a_file_are_reported() {
         use std::io::Write as _;
         let mut ear = Ear::new();
         fs::write(ear.path("x.wasm"), "old").unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neighbours_and_readers_are_not_heard() {
+    async fn writes_to_other_files_and_reads_are_not_reported() {
         let mut ear = Ear::new();
         fs::write(ear.path("x.wasm"), "old").unwrap();
         ear.follow("x.wasm");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_that_is_replaced_is_heard_and_so_is_its_new_target() {
+    async fn a_replaced_link_is_reported_and_its_new_target_is_watched() {
         let mut ear = Ear::new();
         for version in ["1", "2"] {
             fs::create_dir(ear.path(version)).unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_removed_and_made_again_is_heard_again() {
+    async fn a_directory_that_is_removed_and_created_again_is_watched_again() {
         let mut ear = Ear::new();
         let make = |ear: &Ear| {
             fs::create_dir(ear.path("d")).unwrap();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_exchanged_is_heard_again() {
+    async fn a_directory_that_is_exchanged_is_watched_again() {
         let mut ear = Ear::new();
         for name in ["d", "e"] {
             fs::create_dir(ear.path(name)).unwrap();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_that_went_is_not_listened_for() {
+    async fn a_removed_guest_is_no_longer_watched() {
         let mut ear = Ear::new();
         fs::write(ear.path("x.wasm"), "").unwrap();
         ear.follow("x.wasm");

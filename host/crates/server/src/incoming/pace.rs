@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_which_nothing_comes_is_found_out() {
+    async fn a_request_body_without_bytes_times_out() {
         let (_sender, mut body) = channel();
         body.timer.pace.grace = Duration::from_millis(5);
         body.timer.left = body.timer.pace.grace;
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_byte_now_and_then_buys_no_time() {
+    async fn an_occasional_byte_does_not_extend_the_grace() {
         let (sender, mut body) = channel();
         for second in 0.. {
             assert!(poll(&mut body).is_pending());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kibibyte_a_second_lasts_for_ever() {
+    async fn a_body_of_one_kibibyte_per_second_never_times_out() {
         let (sender, mut body) = channel();
         for _ in 0..100 {
             assert!(poll(&mut body).is_pending());
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_slow_reader_leaves_unread_is_not_the_clients_fault() {
+    async fn unread_bytes_of_a_slow_reader_are_not_the_clients_fault() {
         let (sender, mut body) = channel();
         assert!(poll(&mut body).is_pending());
         sender.send(1).unwrap();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_buys_no_more_than_the_grace() {
+    async fn a_large_piece_restores_at_most_the_full_grace() {
         let (sender, mut body) = channel();
         sender.send(1 << 20).unwrap();
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1 << 20))));

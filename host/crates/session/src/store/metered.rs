@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_down_from_a_call_without_an_answer_to_the_next_with_one() {
+    async fn the_store_is_down_from_a_failed_call_to_the_next_answered_one() {
         let failing = Arc::new(Failing {
             store: MemoryStore::new(),
             is_failing: AtomicBool::new(true),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_a_store_like_the_one_under_it() {
+    async fn the_metered_store_keeps_the_store_contract() {
         let make =
             async || MeteredStore::new(Arc::new(MemoryStore::new())) as Arc<dyn SessionStore>;
         contract::check_all(make).await;

@@ -11,7 +11,7 @@ fn told(guest: &GuestMetrics) -> String {
 }
 
 #[test]
-fn what_was_counted_is_told_by_guest_version_and_class() {
+fn metrics_are_labelled_by_guest_version_and_status_class() {
     let guest = GuestMetrics::new("counter", GRANTS);
     let (first, second) = (guest.version(1), guest.version(2));
     first.answered(200, Duration::from_millis(2));
@@ -64,7 +64,7 @@ fn the_series_of_a_version_end_with_it() {
 }
 
 #[test]
-fn a_version_that_is_held_twice_counts_once() {
+fn two_handles_of_a_version_count_into_one_series() {
     let guest = GuestMetrics::new("counter", GRANTS);
     let (live, kept) = (guest.version(1), guest.version(1));
     live.answered(200, Duration::ZERO);
@@ -75,7 +75,7 @@ fn a_version_that_is_held_twice_counts_once() {
 }
 
 #[test]
-fn a_label_cannot_break_the_text() {
+fn label_values_are_escaped_in_the_metrics_text() {
     let scrape = Scrape::default();
     scrape.gauge("cloakroom_x", "X.", &[("guest", "a\"b\nc")], 1);
     assert!(

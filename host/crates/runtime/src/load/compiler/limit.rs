@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_name_and_one_too_many_wait_until_a_turn_ends() {
+    fn a_compilation_waits_for_one_of_the_same_name_and_for_a_free_place() {
         let turns = CompileLimit::new(2);
         let first = turns.take("a");
         std::thread::scope(|scope| {
