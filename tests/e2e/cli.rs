@@ -193,7 +193,7 @@ fn an_address_of_another_machine_is_a_clear_failure() {
 }
 
 #[test]
-fn what_is_allowed_and_odd_is_warned_of_and_checks_out() {
+fn questionable_settings_pass_the_check_with_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloakroom.toml");
     let text = Config::over("memory:").guest("/session", "counter").text();

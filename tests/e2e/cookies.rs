@@ -168,7 +168,7 @@ async fn a_guest_reads_every_value_as_cookie_parser_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_believes_and_doubts_signed_values_as_cookie_parser_does() {
+async fn a_guest_verifies_signed_values_as_cookie_parser_does() {
     for component in WORLDS {
         let pair = Pair::of(component);
         let is_believed = async |value: &str| {
@@ -266,7 +266,7 @@ async fn attributes_are_written_as_express_writes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_express_throws_at_is_an_error_of_the_guest() {
+async fn a_cookie_that_express_refuses_is_an_error_in_the_guest() {
     let pair = Pair::of(WORLDS[0]);
     for cookie in [
         json!({ "name": "", "text": "" }),

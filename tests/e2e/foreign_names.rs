@@ -96,7 +96,7 @@ fn run(folder: &Path, words: &[&Path]) -> Output {
 }
 
 #[test]
-fn no_command_prints_what_a_components_names_hold() {
+fn no_command_prints_control_characters_of_a_components_names() {
     let folder = tempfile::tempdir().unwrap();
     for path in components(folder.path()) {
         let what = path
@@ -139,7 +139,7 @@ fn no_command_prints_what_a_components_names_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_putting_a_component_nor_its_logs_show_them() {
+async fn neither_a_deployment_nor_a_log_prints_control_characters() {
     let folder = tempfile::tempdir().unwrap();
     let components = components(folder.path());
     for log in ["", "log = { format = \"json\" }"] {

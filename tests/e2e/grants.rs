@@ -113,7 +113,7 @@ async fn a_guest_that_may_write_is_denied_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_read_as_far_as_their_patterns_go() {
+async fn only_keys_that_match_read_keys_can_be_read() {
     for component in WORLDS {
         let host = host(
             component,
@@ -145,7 +145,7 @@ async fn keys_are_read_as_far_as_their_patterns_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_written_as_far_as_their_patterns_go() {
+async fn only_keys_that_match_write_keys_can_be_written() {
     for component in WORLDS {
         let host = host(component, "session = \"write\"\nwrite_keys = [\"cart.*\"]");
         let browser = Browser::new();
@@ -230,7 +230,7 @@ async fn a_guest_sees_the_variables_that_it_is_given_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_writes_cookies_of_its_own_and_not_what_could_be_the_sessions() {
+async fn a_guest_sets_its_own_cookies_but_not_the_session_cookie_or_its_id() {
     for component in WORLDS {
         let host = host(component, "");
         let cookie = |name: &str, text: &str, signed: bool| {
@@ -258,7 +258,7 @@ async fn a_guest_writes_cookies_of_its_own_and_not_what_could_be_the_sessions() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_denials_is_counted_in_full_and_told_in_a_few_lines() {
+async fn all_denials_are_counted_and_only_a_few_are_logged() {
     let component = WORLDS[0];
     let host = host(component, "session = \"read\"");
     let browser = Browser::new();

@@ -238,7 +238,7 @@ async fn texts_beyond_the_targets_character_set_are_copied_as_escapes() {
 }
 
 #[test]
-fn words_that_name_no_store_are_told_by_their_flag_and_without_a_password() {
+fn invalid_store_arguments_are_reported_by_flag_without_a_password() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["copy", "--from", "redis://h", "--to", "sqlite:b"],

@@ -23,7 +23,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn a_component_is_told_with_what_serve_would_grant_it() {
+fn inspect_shows_a_component_and_the_grants_that_serve_gives_it() {
     let folder = tempfile::tempdir().unwrap();
     let counter = component("counter");
     let report = json(&inspect(folder.path(), &counter, &["--json"]));
@@ -76,7 +76,7 @@ fn a_component_is_told_with_what_serve_would_grant_it() {
 }
 
 #[test]
-fn a_configurations_grants_are_told_for_each_guest_of_this_file() {
+fn inspect_shows_the_grants_of_each_guest_that_uses_the_component() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(component("fixture-session"), folder.path().join("a.wasm")).unwrap();
     std::fs::copy(component("counter"), folder.path().join("b.wasm")).unwrap();
@@ -138,7 +138,7 @@ guest = "other"
 }
 
 #[test]
-fn what_is_no_guest_is_refused_with_the_reason() {
+fn inspect_refuses_a_file_that_is_not_a_guest_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.wasm");
     std::fs::write(&text, "this is no component").unwrap();

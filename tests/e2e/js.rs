@@ -191,7 +191,7 @@ async fn a_negative_number_is_added_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_json_leaves_out_is_there_for_the_request_alone() {
+async fn values_that_json_omits_exist_only_during_the_request() {
     let host = script("js-script");
     let anna = visitor(&host, json!({ "gone": 1 })).await;
     assert_eq!(
@@ -206,7 +206,7 @@ async fn what_json_leaves_out_is_there_for_the_request_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regenerate_takes_a_callback_or_is_awaited_and_what_is_stale_throws() {
+async fn regenerate_takes_a_callback_or_is_awaited_and_stale_values_throw() {
     for component in SCRIPTS {
         let host = script(component);
         let anna = visitor(&host, json!({ "user": "ada", "cart": { "items": [] } })).await;
@@ -260,7 +260,7 @@ async fn setting_the_session_to_null_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn save_keeps_what_comes_after_it_and_reload_drops_what_came_before() {
+async fn changes_after_a_save_are_kept_and_changes_before_a_reload_dropped() {
     for component in SCRIPTS {
         let host = script(component);
         let anna = visitor(&host, json!({ "cart": { "items": [] } })).await;
@@ -339,7 +339,7 @@ async fn the_session_id_that_a_guest_sees_is_a_name_and_no_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_grant_does_not_cover_is_an_error_with_a_code() {
+async fn a_call_outside_the_grant_is_an_error_with_a_code() {
     let host = Config::over("memory:")
         .guest_with(
             "/",

@@ -22,7 +22,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn check_serve_and_inspect_say_what_to_do() {
+fn check_serve_and_inspect_advise_to_rebuild_an_outdated_component() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = wat::parse_str(OUTDATED).unwrap();
     std::fs::write(folder.path().join("old.wasm"), bytes).unwrap();
@@ -54,7 +54,7 @@ fn check_serve_and_inspect_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_host_refuses_it_over_the_admin_interface_and_as_a_file() {
+async fn a_running_host_refuses_an_outdated_component_from_admin_and_file() {
     let bytes = wat::parse_str(OUTDATED).unwrap();
     let host = Config::over("memory:")
         .guest_with("/", "fixture-hello", "")

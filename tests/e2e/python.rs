@@ -155,7 +155,7 @@ async fn a_session_is_renewed_regenerated_saved_reloaded_and_destroyed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_host_refuses_is_an_exception_with_a_code() {
+async fn a_refused_session_call_is_an_exception_with_a_code() {
     let host = config().start();
     let refused = post(&Browser::new(), &host, "/refused").await;
     assert_eq!(
@@ -215,7 +215,7 @@ async fn random_numbers_are_others_in_each_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_visitor_sends_wrongly_is_400_and_ends_no_instance() {
+async fn invalid_input_of_a_visitor_is_400_and_ends_no_instance() {
     let host = guest("session = \"write\"\nreuse = 1000").start();
     let browser = Browser::new();
     for bytes in ["{", "\u{feff}\u{0}", &"[".repeat(30_000), &"[".repeat(129)] {

@@ -154,7 +154,7 @@ async fn a_form_is_read_and_its_message_is_shown_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_form_that_is_none_is_refused_with_its_reason() {
+async fn an_invalid_form_is_refused_with_its_reason() {
     let visit = Visit::of("example-forms");
     let other = visit.send(Method::POST, "/book", JSON, "{}").await;
     assert_eq!(other.status, 415, "{}", other.text);
@@ -272,7 +272,7 @@ async fn a_cookie_is_sent_with_the_attributes_that_were_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sessions_cookie_is_out_of_a_guests_reach() {
+async fn a_guest_cannot_set_the_session_cookie() {
     let visit = Visit::of("example-cookies");
     let evil = visit.post("/evil").await;
     assert_eq!((evil.status, &*evil.text), (500, "internal server error\n"));

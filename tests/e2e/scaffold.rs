@@ -109,7 +109,7 @@ fn every_language_makes_a_project_whose_configuration_loads() {
 }
 
 #[test]
-fn what_a_project_gets_is_what_the_repository_has() {
+fn the_vendored_files_of_a_project_equal_those_of_the_repository() {
     let root = repository();
     for (word, _) in LANGUAGES {
         let home = tempfile::tempdir().unwrap();
@@ -173,7 +173,7 @@ fn git_files(root: &Path, folders: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_is_there_is_not_overwritten() {
+fn an_existing_folder_is_not_overwritten() {
     let (word, _) = LANGUAGES[0];
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join("shop")).unwrap();
@@ -190,7 +190,7 @@ fn what_is_there_is_not_overwritten() {
 }
 
 #[test]
-fn a_usage_error_says_what_would_do() {
+fn a_usage_error_names_the_expected_arguments() {
     let home = tempfile::tempdir().unwrap();
     for (words, expected) in [
         (&["--lang", "js"][..], "<NAME>"),

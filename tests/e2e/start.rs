@@ -50,7 +50,7 @@ fn a_database_that_is_not_there_is_a_failure_not_a_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_said_wrongly_of_a_database_is_a_fault_with_its_key() {
+async fn a_wrong_database_setting_is_a_fault_with_its_key() {
     let database = Mariadb::shared().await.fresh_database().await;
     let url = |password: &str, name: &str| {
         let (user, port) = (&database.user, database.port);
@@ -86,7 +86,7 @@ async fn what_is_said_wrongly_of_a_database_is_a_fault_with_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_greeting_names_an_address_that_opens_and_where_sessions_are() {
+async fn the_startup_message_names_an_address_that_opens_and_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
     command
@@ -107,7 +107,7 @@ async fn the_greeting_names_an_address_that_opens_and_where_sessions_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_greeting_names_the_database_and_never_its_account() {
+async fn the_startup_message_names_the_database_but_not_its_account() {
     let database = Mariadb::shared().await.fresh_database().await;
     let host = Config::over(&database.url)
         .guest("/session", "counter")

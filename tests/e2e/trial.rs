@@ -108,7 +108,7 @@ async fn count(browser: &Browser, url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hosts_of_one_run_are_apart() {
+async fn hosts_of_one_test_run_are_isolated_from_each_other() {
     let trial = Trial::of("counter");
     let ((one, one_url), (other, other_url)) = (trial.host().await, trial.host().await);
     let browser = Browser::new();
@@ -283,7 +283,7 @@ async fn guests_are_swapped_and_a_bad_one_is_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_may_be_there_before_the_first_request() {
+async fn a_session_can_be_created_before_the_first_request() {
     let trial = Trial::with(
         "fixture-session",
         "[session]\nname = \"sid\"\n[session.cookie]\nmax_age = \"1h\"\nsecure = true",
@@ -327,7 +327,7 @@ async fn a_session_may_be_there_before_the_first_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_calls_are_told_what_is_wrong_and_where() {
+async fn invalid_calls_of_a_test_are_refused_with_reason_and_position() {
     let trial = Trial::of("counter");
     let (host, _) = trial.host().await;
     let at = |part: &str| format!("{host}/{part}");

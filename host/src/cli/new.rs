@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_words_is_said() {
+    fn invalid_arguments_are_reported_with_the_expected_ones() {
         for (line, said) in [
             ("cloakroom new --lang js", "<NAME>"),
             ("cloakroom new shop", "--lang <LANGUAGE>"),

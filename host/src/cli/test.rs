@@ -84,7 +84,7 @@ mod tests {
     use crate::cli::{Cli, CliCommand};
 
     #[test]
-    fn what_stands_behind_two_dashes_is_the_test_commands() {
+    fn arguments_after_two_dashes_go_to_the_test_command() {
         let words = ["cloakroom", "test", "--no-build", "--", "-k", "a b"];
         let Ok(CliCommand::Test(args)) = Cli::try_parse_from(words).map(|cli| cli.command) else {
             panic!("test is taken");

@@ -38,7 +38,7 @@ fn file(name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_is_listed_put_and_taken_back() {
+async fn a_guest_is_listed_put_and_rolled_back() {
     let host = hello().start();
     let other = file("fixture-faults");
     let call = async |words: &[&str]| told(&guests(&host, words, &[]).await);
@@ -93,7 +93,7 @@ async fn a_guest_is_listed_put_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_went_wrong_is_said_with_what_helps() {
+async fn errors_of_the_guests_command_are_reported_with_a_remedy() {
     let host = hello().start();
     let call = async |words: &[&str]| told(&guests(&host, words, &[]).await);
     let command = file("fixture-command");
@@ -163,7 +163,7 @@ async fn the_token_comes_from_a_file_or_the_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_without_a_list_of_servers_has_no_first_one() {
+async fn prefer_first_is_refused_for_a_store_without_a_list_of_servers() {
     let host = hello_with_token().start();
     for (token, code, part) in [
         (TOKEN, 1, "no list of servers"),

@@ -178,7 +178,7 @@ async fn a_reused_instance_keeps_visitors_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hono_runs_as_it_is() {
+async fn an_unmodified_hono_app_is_served() {
     for component in ["js-hono", "js-hono-starlingmonkey"] {
         let host = script(component);
         let anna = Browser::new();
@@ -397,7 +397,7 @@ async fn the_example_of_cookies_sets_and_clears_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_of_forms_tells_once_what_was_wrong() {
+async fn the_example_of_forms_shows_a_validation_error_once() {
     let host = script("js-forms");
     let anna = Browser::new();
     let form = "application/x-www-form-urlencoded";

@@ -27,7 +27,7 @@ async fn with_ids(column: &str) -> (Database, Conn) {
 }
 
 #[tokio::test]
-async fn a_column_that_compares_bytes_is_told_from_one_that_does_not() {
+async fn an_id_column_that_compares_bytes_is_distinguished_from_a_loose_one() {
     for (column, is_loose) in [
         ("varchar(128) COLLATE utf8mb4_bin", false),
         ("varbinary(128)", false),

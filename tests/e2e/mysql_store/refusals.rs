@@ -108,7 +108,7 @@ async fn a_character_that_was_not_escaped_is_refused_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_refuses_new_sessions_is_told_at_start_and_answered_with_500() {
+async fn a_table_that_refuses_new_sessions_is_reported_at_start_and_causes_500() {
     for (part, instead, told, said) in [
         (
             "`session_id` varchar(128)",

@@ -3,7 +3,9 @@
 use std::process::Output;
 use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::browser::Browser;
+use cloakroom_tests::wait::wait_until;
 use reqwest::Method;
 
 use super::{STAYS, Trial, command, project};
@@ -21,15 +23,16 @@ fn ends(folder: &tempfile::TempDir, words: &[&str]) -> (Option<i32>, String, Str
 
 /// Waits until no process has this id.
 async fn wait_for_the_end_of(pid: &str) {
-    let end = std::time::Instant::now() + Duration::from_secs(30);
-    while std::path::Path::new("/proc").join(pid).exists() {
-        assert!(std::time::Instant::now() < end, "{pid} goes on");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = format!("process {pid} has ended");
+    wait_until(&what, Duration::from_secs(30), async || {
+        ensure!(!std::path::Path::new("/proc").join(pid).exists());
+        Ok(())
+    })
+    .await;
 }
 
 #[test]
-fn its_exit_code_and_its_output_are_the_test_commands_own() {
+fn the_exit_code_and_the_output_are_those_of_the_test_command() {
     let said = "printf '<%s>' ok ";
     let folder = project("counter", said, "");
     let passed = ends(&folder, &["--", "-k", "it's $HOME"]);
@@ -46,7 +49,7 @@ fn its_exit_code_and_its_output_are_the_test_commands_own() {
 }
 
 #[test]
-fn without_a_build_what_was_built_before_is_tested() {
+fn without_a_build_the_existing_component_is_tested() {
     let folder = project("counter", "exit 0", "");
     let (code, _, stderr) = ends(&folder, &["--no-build"]);
     assert_eq!(code, Some(2), "{stderr}");
@@ -60,7 +63,7 @@ fn without_a_build_what_was_built_before_is_tested() {
 }
 
 #[test]
-fn a_project_that_cannot_be_tested_says_why() {
+fn a_project_that_cannot_be_tested_is_refused_with_the_reason() {
     let folder = project("counter", "exit 0", "");
     let file = folder.path().join("cloakroom.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -131,7 +134,7 @@ async fn sessions_of_the_project_are_left_alone_and_code_is_kept_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn guests_print_behind_their_names_and_the_host_is_quiet() {
+async fn guest_output_is_prefixed_with_the_guests_name_and_the_host_is_quiet() {
     let trial = Trial::of("fixture-session");
     let (host, url) = trial.host().await;
     let browser = Browser::new();
@@ -169,18 +172,13 @@ async fn an_interrupt_ends_the_command_with_all_its_processes_and_the_hosts() {
 
 /// Waits until a command has written a process id to this file, and returns the id.
 async fn number_in(file: &std::path::Path) -> String {
-    let end = std::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        match std::fs::read_to_string(file) {
-            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
-            _ => assert!(
-                std::time::Instant::now() < end,
-                "{} is not there",
-                file.display()
-            ),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = format!("{} contains a line", file.display());
+    wait_until(&what, Duration::from_secs(60), async || {
+        let text = std::fs::read_to_string(file)?;
+        ensure!(text.ends_with('\n'));
+        Ok(text.trim().to_owned())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,12 @@ pub const CRATE_LINES: [&[&str]; 7] = [
 pub const MODULES: [(&str, &[&[&str]]); 2] = [
     (
         "host",
-        &[&["app"], &["config"], &["handler", "admin"], &["route"]],
+        &[
+            &["app"],
+            &["config"],
+            &["handler", "admin"],
+            &["route", "json_api"],
+        ],
     ),
     ("session", &[&["*"], &["cookie", "store"], &["record"]]),
 ];
@@ -58,10 +63,7 @@ pub const HOMES: [(&str, &[&str]); 15] = [
     ("tokio_rustls", &OUTBOUND),
     ("webpki_roots", &OUTBOUND),
     ("matchit", &["host/crates/host/src/route"]),
-    (
-        "notify",
-        &["host/crates/runtime/src/watch", "host/crates/dev/src/live"],
-    ),
+    ("notify", &["host/crates/runtime/src/watch"]),
     ("cloakroom_dev", &AUTHOR_COMMANDS),
     ("anyhow", &["host/src"]),
     ("prometheus", &["host/crates/base/src/telemetry"]),
@@ -81,6 +83,13 @@ const HTTP: [&str; 4] = [
     OUTBOUND[0],
 ];
 const OUTBOUND: [&str; 1] = ["host/crates/runtime/src/interfaces/outbound"];
+
+/// The folders of the end-to-end tests.
+pub const TEST_FOLDERS: [&str; 3] = ["tests/e2e/", "tests/mariadb/", "tests/src/"];
+/// The only file of these tests that may call the functions of [`SLEEPS`]. Its functions take the awaited event or a reason.
+pub const SLEEP_HOME: &str = "tests/src/wait.rs";
+/// The functions that wait for a time, or repeatedly for a moment.
+pub const SLEEPS: [&str; 3] = ["sleep", "sleep_until", "yield_now"];
 
 /// Nine of ten files have at most this many lines.
 pub const FILE_LINES_MAX: usize = 400;

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
@@ -114,7 +114,7 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
     if status.success() {
         return Ok(());
     }
-    let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+    let kept = std::mem::take(&mut *kept.lock());
     Err(BuildError::Failed {
         command: command.to_owned(),
         status,
@@ -143,7 +143,7 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<St
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = without_colours(&String::from_utf8_lossy(&line));
         telemetry::say(&line);
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = kept.lock();
         if kept.len() == LINES_MAX {
             kept.pop_front();
         }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_is_dropped_takes_all_it_started_with_it() {
+    async fn dropping_a_build_ends_all_its_processes() {
         let folder = tempfile::tempdir().unwrap();
         let build = BuildSettings {
             command: "sleep 600 & echo $! > pid; wait".to_owned(),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_command_leaves_running_does_not_hold_it_up_and_ends() {
+    async fn background_processes_of_a_command_do_not_delay_it_and_are_ended() {
         let folder = tempfile::tempdir().unwrap();
         for (command, is_well) in [
             ("sleep 600 & echo $! > pid", true),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_says_what_it_said() {
+    async fn a_failed_command_is_reported_with_its_output() {
         let folder = tempfile::tempdir().unwrap();
         let build = BuildSettings {
             command: "echo src/app.js:3: a bracket is missing >&2; exit 7".to_owned(),

@@ -178,7 +178,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_saved_serves_everybody_at_once_and_stays() {
+    fn canaries_and_automatic_rollbacks_are_off_in_dev() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), "g.wasm", "[]");
         let rollout = &config.guests[0].rollout;

@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_without_the_password() {
+    fn an_invalid_store_url_is_reported_without_its_password() {
         let cases = [
             ("sessions.db", "is not a store URL"),
             ("redis://hunter2@h", "its scheme is not memory, "),

@@ -24,6 +24,8 @@ cloakroom_base::options! {
         /// The largest [`GuestLimits::memory_bytes_max`] that a guest may have, in bytes. The pool's memory slots have this
         /// size.
         pub memory_bytes_max: usize = limits::MEMORY_BYTES_MAX,
+        /// Time that a run may compute before it continues in the background pool. Only measurements change it.
+        pub background_after: Duration = limits::LANE_THRESHOLD,
         /// Where components are compiled.
         pub compiler: Compiler = Compiler::InProcess,
         /// Longest time for compiling one component in a child process.

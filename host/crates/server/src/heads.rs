@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_others_need_the_room_of_end_their_connection() {
+    fn revoked_quota_of_unsent_heads_ends_their_connection() {
         let mut bench = Bench::new(10 * UNTAKEN_HEAD_BYTES);
         for _ in 0..10 {
             bench.answer();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_now_and_then_does_not_make_the_wait_a_new_one() {
+    fn an_occasional_byte_does_not_restart_the_wait() {
         let mut bench = Bench::new(1 << 20);
         bench.answer();
         assert!(!bench.polled(0, true));

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_wait_for_the_grace_and_buys_it_back_with_bytes() {
+    fn the_grace_of_a_client_is_restored_by_the_bytes_that_it_takes() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pace = BodyPatienceTimer::new(GRACE);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_buys_no_more_than_the_grace() {
+    fn a_large_piece_restores_at_most_the_full_grace() {
         let start = Instant::now();
         let mut pace = BodyPatienceTimer::new(GRACE);
         pace.count(&piece(1 << 20));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_now_and_then_buys_no_time() {
+    fn an_occasional_byte_does_not_extend_the_grace() {
         let start = Instant::now();
         let mut pace = BodyPatienceTimer::new(GRACE);
         let is_too_slow = |second: u64| {

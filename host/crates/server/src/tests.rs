@@ -195,7 +195,7 @@ async fn a_body_that_fails_late_is_cut_and_never_ended_cleanly() {
 }
 
 #[tokio::test]
-async fn answers_do_not_pile_up_for_a_client_that_reads_none() {
+async fn responses_do_not_accumulate_for_a_client_that_reads_none() {
     // More than the system's buffers hold.
     const ANSWERS_MAX: usize = (16 << 20) / LARGE_FIELD;
     let mut bench = Bench::start(ServerOptions::default()).await;
@@ -224,7 +224,7 @@ async fn a_slow_head_is_cut() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_tells_its_protocol_is_cut() {
+async fn a_client_that_never_completes_the_http2_preface_is_cut() {
     let bench = Bench::start(impatient()).await;
     assert_eq!(bench.exchange(b"PRI * HT").await, "");
 }
@@ -242,7 +242,7 @@ async fn an_http2_client_without_requests_is_let_go() {
 }
 
 #[tokio::test]
-async fn an_http2_stream_that_nobody_reads_is_reset_and_the_others_go_on() {
+async fn an_unread_http2_stream_is_reset_and_the_others_continue() {
     let bench = Bench::start(impatient()).await;
     let stream = bench.connect().await;
     let mut client = h2::client::Builder::new();
@@ -415,7 +415,7 @@ async fn a_request_that_outlives_the_grace_period_is_cut() {
 }
 
 #[tokio::test]
-async fn clients_without_a_connection_wait_for_their_turn_over_the_limit() {
+async fn clients_without_a_connection_wait_at_the_connection_limit() {
     let mut bench = Bench::with_connections(1, ServerOptions::default()).await;
     let mut first = bench.connect().await;
     first
@@ -435,7 +435,7 @@ async fn clients_without_a_connection_wait_for_their_turn_over_the_limit() {
 }
 
 #[tokio::test]
-async fn a_client_that_finds_no_place_keeps_none_from_one() {
+async fn a_client_refused_a_connection_does_not_block_another_client() {
     let mut bench = Bench::with_connections(3, ServerOptions::default()).await;
     let mut idle = bench.connect_from(2).await;
     let mut busy = Vec::new();
@@ -470,7 +470,7 @@ async fn a_client_that_finds_no_place_keeps_none_from_one() {
 }
 
 #[tokio::test]
-async fn a_client_waits_for_its_first_place_alone_and_not_for_ever() {
+async fn a_client_waits_only_for_its_first_connection_and_not_forever() {
     let quotas = quotas(2);
     let peer = |last: u8| quotas.peer([127, 0, 0, last].into());
     let reserve = |last: u8| peer(last).reserve(QuotaResource::Connections, 1).unwrap();

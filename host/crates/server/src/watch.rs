@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_says_nothing_has_the_time_of_a_head() {
+    fn a_silent_connection_is_cut_after_the_header_timeout() {
         let mut bench = Bench::new();
         assert_eq!(bench.at(9), Diagnosis::Alive);
         assert_eq!(bench.at(10), Diagnosis::Stuck);
     }
 
     #[test]
-    fn http2_without_a_request_has_the_time_of_a_head_whatever_else_comes() {
+    fn an_http2_connection_without_a_request_ends_after_the_header_timeout() {
         let mut bench = Bench::new();
         bench.pulse.is_multiplexed.store(true, Relaxed);
         for second in 1..10 {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn http2_frames_between_requests_are_no_head() {
+    fn http2_frames_between_requests_do_not_count_as_a_head() {
         let mut bench = Bench::new();
         bench.read();
         drop(bench.pulse.request(http::Version::HTTP_2, false));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_enough_may_take_its_time() {
+    fn a_client_that_takes_bytes_at_the_minimum_rate_is_never_cut() {
         let mut bench = Bench::new();
         let _request = bench.pulse.request(http::Version::HTTP_11, false);
         assert_eq!(bench.at(1), Diagnosis::Alive);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_line_whatever_its_fields_say() {
+    fn a_log_line_stays_one_line_with_harmful_characters_in_its_fields() {
         let foreign: String = HARMFUL.iter().collect();
         let event = format!("2026-11-30T03:27:00Z  INFO target: {foreign}\n");
         for dress in [LineEscaper::Plain, LineEscaper::Coloured] {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_any_length_leaves_short_and_in_its_form() {
+    fn an_overlong_log_line_is_cut_and_keeps_its_format() {
         let long = "ä".repeat(LINE_BYTES_MAX);
         let text = line(LineEscaper::Plain, &format!("{long}\n"));
         assert!(text.len() < LINE_BYTES_MAX + 16 && text.ends_with("ä [cut]\n"));

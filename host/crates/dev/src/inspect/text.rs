@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other_and_no_cursor_moves() {
+    fn the_report_aligns_its_columns_and_escapes_control_characters() {
         let text = report().to_string();
         let column = |start: &str| {
             text.lines()
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn languages_come_before_tools() {
+    fn languages_are_listed_before_tools() {
         let tool = |role: &str, name: &str, version: &str| ProducerEntry {
             role: role.to_owned(),
             name: name.to_owned(),

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::{Method, Uri};
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -38,7 +39,7 @@ impl RequestPaths {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let shown: String = target.chars().take(PATH_CHARS_MAX).collect();
         let (method, _) = telemetry::cut(method.as_str(), REQUEST_METHOD_BYTES_MAX);
-        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.0.lock();
         if paths.len() >= PATHS_MAX {
             // The map grows this large only if the log filter drops the access events that would remove the entries.
             paths.clear();
@@ -47,7 +48,7 @@ impl RequestPaths {
     }
 
     fn take(&self, request_id: &str) -> Option<String> {
-        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.0.lock();
         paths.remove(request_id)
     }
 }
@@ -115,7 +116,7 @@ impl ConsoleLayer {
     fn version(&self, level: Level, said: &EventFields) {
         let (guest, error) = (said.get("guest"), said.get("error"));
         let name = format!("{guest}  ");
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.refusals.lock();
         if level > Level::WARN {
             refusals.remove(guest);
             let ready = format!("version {} is ready", said.get("version"));
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_told_with_its_path_and_its_runs() {
+    fn a_request_is_printed_with_its_path_and_number_of_runs() {
         let text = told(|paths| {
             let uri = "/session?x=1".parse().unwrap();
             for (id, attempts) in [("a", 1), ("b", 3)] {
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_asks_for_news_is_not_told() {
+    fn polls_of_the_notice_page_are_not_printed() {
         let text = told(|paths| {
             paths.note("a", &Method::GET, &"/".parse().unwrap());
             access("a", 0, Some(POLL));
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_versions_and_warnings_are_told_and_the_rest_is_not() {
+    fn only_guest_output_versions_and_warnings_are_printed() {
         let text = told(|_| {
             tracing::info!(target: GUEST_TARGET, guest = %"hello", stream = "stdout", "a line");
             tracing::info!(target: VERSION_TARGET, guest = "hello", version = 3_u64, "a version is live");

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_gets_a_page_that_reloads_itself_and_cannot_be_broken_out_of() {
+    fn a_browser_gets_a_page_that_reloads_itself_with_escaped_text() {
         let answer = answer("text/html,*/*;q=0.8", &Method::GET);
         assert_eq!(answer.status(), 500);
         let page = answer.body();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn others_get_text() {
+    fn a_client_that_does_not_accept_html_gets_text() {
         let answer = answer("application/json", &Method::GET);
         assert_eq!(answer.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
         let expected = "hello: `npm run build` failed\ninstall Node.js\n\napp.js:3 <b> & link end\n\n\
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_news_tell_one_notice_from_another_and_from_none() {
+    fn the_stamp_differs_between_notices_and_without_a_notice() {
         let stamp = |notice: Option<&NoticePage>| news(notice).headers()[STAMP].clone();
         let later = NoticePage {
             since_ms: 0,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::console::{Console, TextStyle};
 use cloakroom_session::record::{Document, SessionId, SessionRecord};
+use cloakroom_session::store::layer;
 use cloakroom_session::store::{
-    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture, Touch,
+    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture,
 };
 
 /// The maximum number of entries printed per commit.
@@ -133,13 +134,9 @@ fn shown(text: &str) -> String {
     }
 }
 
-impl SessionStore for SessionPrinter {
-    fn load_many<'a>(
-        &'a self,
-        ids: &'a [SessionId],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        self.store.load_many(ids, now_s)
+impl layer::StoreLayer for SessionPrinter {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.store
     }
 
     fn commit_many<'a>(
@@ -156,14 +153,6 @@ impl SessionStore for SessionPrinter {
         })
     }
 
-    fn touch_many<'a>(
-        &'a self,
-        touches: &'a [Touch],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<(), StoreError>> {
-        self.store.touch_many(touches, now_s)
-    }
-
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
             let reaped = self.store.reap(now_s, rows_max).await;
@@ -173,14 +162,6 @@ impl SessionStore for SessionPrinter {
             }
             reaped
         })
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        self.store.keeps_tokens()
-    }
-
-    fn halted(&self) -> Option<StoreError> {
-        self.store.halted()
     }
 }
 
@@ -220,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_commit_changes_is_told_and_never_an_id() {
+    async fn the_changes_of_a_commit_are_printed_without_the_session_id() {
         let paper = Paper::default();
         let store = store(&paper);
         let (id, other) = (SessionId::generate(), SessionId::generate());
@@ -253,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_that_moves_only_the_time_is_not_told() {
+    async fn a_commit_that_changes_only_the_expiry_is_not_printed() {
         let paper = Paper::default();
         let store = store(&paper);
         let id = SessionId::generate();
@@ -274,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn much_is_shown_in_short() {
+    fn long_changes_are_abbreviated() {
         let many: String = (0..10)
             .map(|n| format!(",\"k{n}\":\"{}\"", "x".repeat(99)))
             .collect();
@@ -286,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_a_store_like_the_one_under_it() {
+    async fn the_printing_store_keeps_the_store_contract() {
         let make = async || Arc::new(store(&Paper::default())) as Arc<dyn SessionStore>;
         contract::check_all(make).await;
     }

@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_build_writes_is_told_from_what_it_reads() {
+    fn build_outputs_are_distinguished_from_watched_sources() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let paths = |component: &str, watch: &str| {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sources_of_one_guest_are_not_hidden_by_what_another_ones_build_writes() {
+    fn a_guests_sources_in_the_output_folder_of_another_build_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let paths = |watched_by_other: &str| {

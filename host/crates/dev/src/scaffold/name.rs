@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_name_comes_with_the_one_that_was_probably_meant() {
+    fn an_invalid_project_name_is_refused_with_a_suggestion() {
         for (bad, meant) in [
             ("Shop", "`shop`"),
             ("my_shop", "`my-shop`"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_takes_its_place_as_a_word_only() {
+    fn the_name_replaces_the_placeholder_only_as_a_whole_word() {
         let name = "hello-world".parse().unwrap();
         for (text, expected) in [
             ("hello", "hello-world"),

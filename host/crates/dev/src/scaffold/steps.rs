@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_comes_with_how_to_get_it() {
+    fn a_missing_tool_is_listed_with_its_remedy() {
         let project = NewProject {
             name: "shop".parse().unwrap(),
             language: Language::Python,

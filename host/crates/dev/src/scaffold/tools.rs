@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_found_in_what_programs_say() {
+    fn a_version_is_parsed_from_the_output_of_a_program() {
         for (said, version, first_two) in [
             ("v20.19.2", "20.19.2", (20, 19)),
             ("Python 3.9.2+", "3.9.2+", (3, 9)),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_old_says_which_would_do() {
+    fn a_tool_that_is_too_old_is_reported_with_the_required_version() {
         let ToolState::Here { version } = version_of("cargo", Some((1, 95))) else {
             panic!("cargo runs this test");
         };

@@ -19,7 +19,7 @@ fn config(build: &str) -> Config {
 }
 
 #[test]
-fn a_project_that_does_not_say_how_it_is_tested_is_told_how_to() {
+fn a_project_without_a_test_command_is_refused_with_a_remedy() {
     let config = config("[guest.a.build]\ncommand = \"true\"");
     let fault = tests(&config).err().expect("a fault");
     assert_eq!(fault.key, "guest.a.build.test");

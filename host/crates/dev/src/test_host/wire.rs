@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::faulty_store::RivalWrite;
 use cloakroom_base::limits;
-use cloakroom_host::admin::reply::{Refusal, problem};
+use cloakroom_host::json_api::{Refusal, problem};
 use cloakroom_server::RequestBody;
 use cloakroom_session::record::{Document, is_reserved_key};
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_of_a_rival_stay_the_texts_they_are() {
+    async fn the_values_of_a_rival_write_keep_their_json_text() {
         let text = r#"{"set": {"b": 1e400, "a": "\ud800"}, "delete": ["x"]}"#;
         let Ok(RivalWrite::Write { set, delete }) = rival(text).await else {
             panic!("it writes");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rival_that_is_told_nothing_or_two_things_is_refused() {
+    async fn an_empty_or_contradictory_rival_write_is_refused() {
         for (text, wrong) in [
             ("", "does nothing"),
             (r#"{"destroy": false}"#, "does nothing"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_data_is_shown_as_it_lies_there_without_the_cookie() {
+    fn stored_session_data_is_shown_byte_for_byte_without_the_cookie() {
         let row = Bytes::from_static(br#"{"cookie":{"path":"/"},"z":1e400,"a":{"b":[ 1 ]}}"#);
         let stored = StoredSession {
             data: VisibleSession(Document::parse(&row).unwrap()),

@@ -17,9 +17,8 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use super::client::{AdminClient, AdminResponse, UploadBody};
-use super::report::{
-    DeployReport, DryRunReport, GuestListing, GuestReport, PreferredServer, ProblemReport,
-};
+use super::report::{DeployReport, DryRunReport, GuestListing, GuestReport, PreferredServer};
+use crate::json_api::ProblemReport;
 use cloakroom_base::files;
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::escape;
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_told_from_what_the_host_could_not_do() {
+    fn client_errors_are_distinguished_from_failures_of_the_host() {
         let read = |status, body| read_answer::<DeployReport>(&answer(status, body)).unwrap_err();
         let problem = "{\"error\": \"no\\u001b[2J\"}";
         for status in [400, 401, 403, 404, 413, 422] {
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_a_component_is_one_sentence() {
+    fn the_result_of_a_deployment_is_one_sentence() {
         let change = |state: &str, unchanged| DeployReport {
             guest: "counter".to_owned(),
             version: 3,

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_all_is_shown_as_one_that_opens() {
+    fn a_wildcard_address_is_shown_as_a_url_that_opens() {
         let text = |address: &str| greeting("memory:").text(address.parse().unwrap(), None);
         for (address, shown) in [
             ("0.0.0.0:3000", "http://127.0.0.1:3000/"),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_where_sessions_are_kept_and_never_who_logs_in() {
+    fn the_startup_message_names_the_store_but_not_its_account() {
         let address = "127.0.0.1:3000".parse().unwrap();
         for (store, place) in [
             ("memory:", "in memory: they end with this process."),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_to_try_wants_neither_parameter_nor_host_and_opens_with_get() {
+    fn the_suggested_path_is_preferably_a_get_route_without_parameters() {
         let get = [Method::GET];
         let cases: [(&[Route], Option<&str>); 6] = [
             (&[route("/session/{*rest}", &[], None)], Some("/session")),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn without_such_a_path_no_visit_is_proposed() {
+    fn without_a_suitable_path_no_request_is_suggested() {
         let greeting = StartupMessage {
             path: None,
             ..greeting("memory:")

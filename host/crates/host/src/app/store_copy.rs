@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_is_not_the_last_says_that_nothing_is_verified() {
+    fn a_copy_that_is_not_final_reports_that_nothing_is_verified() {
         let tally = CopyTotals {
             copied: 3,
             ..CopyTotals::default()
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_in_use_and_a_refusal_are_told() {
+    fn newer_and_refused_sessions_are_reported_and_fail_the_copy() {
         let newer = CopyTotals {
             newer: 2,
             ..CopyTotals::default()
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_that_is_not_good_makes_the_report_so() {
+    fn a_report_with_a_fault_is_not_good() {
         let fault = ExamineFinding::fault("schema", "no key", "add it");
         let report = report_on(&[fault]);
         assert_eq!(report.text, "fault: schema: no key; remedy: add it\n");

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_secret_is_made_once_and_for_its_owner_alone() {
+    fn a_generated_secret_is_created_once_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let source = SecretSource::KeptAt(folder.path().join("new/sessions.sqlite.secret"));
         let first = source.obtain().unwrap();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_at_once_end_with_one_secret() {
+    fn concurrent_starts_generate_one_secret() {
         let folder = tempfile::tempdir().unwrap();
         let source = SecretSource::KeptAt(folder.path().join("secret"));
         let barrier = std::sync::Barrier::new(8);

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_the_flag_and_no_password() {
+    fn an_invalid_store_option_names_its_flag_but_no_password() {
         let cases = [
             (
                 "memory:",
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_gives_what_the_url_does_not_say() {
+    fn the_configuration_supplies_settings_that_the_store_url_lacks() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.toml");
         std::fs::write(

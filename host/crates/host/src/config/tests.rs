@@ -90,7 +90,7 @@ fn hosts(mysql: &MysqlOptions) -> Vec<String> {
 }
 
 #[test]
-fn a_guest_and_a_route_are_enough() {
+fn a_configuration_needs_only_a_guest_and_a_route() {
     let read = Read::of(GUEST);
     let component = read.folder.path().join("a.wasm");
     let config = read.config();
@@ -132,7 +132,7 @@ fn a_component_alone_is_served_on_every_path_with_its_sessions() {
 }
 
 #[test]
-fn flags_outrank_the_environment_and_that_the_file() {
+fn flags_override_the_environment_and_the_environment_the_file() {
     let text = with_guest(
         "listen = \"127.0.0.1:1\"\n[store]\nurl = \"sqlite:file.db\"\n[log]\nlevel = \"warn\"",
     );
@@ -220,7 +220,7 @@ fn secrets_come_from_variables_and_files_in_their_order() {
 }
 
 #[test]
-fn a_mysql_url_takes_its_password_from_beside_it() {
+fn a_mysql_url_takes_its_password_from_its_own_key() {
     let text = with_guest(
         "[session]\nsecrets = [\"env:SECRET\"]\n[store]\nurl = \"mysql://app@db1,db2:3307/app\"\npassword = \"env:DB_PASSWORD\"",
     );
@@ -262,7 +262,7 @@ fn a_store_of_the_command_line_overrules_an_address_in_parts() {
 }
 
 #[test]
-fn compiled_code_is_kept_beside_the_embedded_store_unless_it_is_told_where() {
+fn the_code_cache_is_beside_the_embedded_store_unless_it_is_configured() {
     let kept = |keys: &str| {
         let read = Read::of(&with_guest(keys));
         let folder = read.folder.path().to_owned();
@@ -324,7 +324,7 @@ fn cookies_take_express_values() {
 }
 
 #[test]
-fn a_guest_is_told_what_it_may() {
+fn all_grants_and_limits_of_a_guest_are_read() {
     let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\n\
                 outbound_hosts = [\"API.example.com.\", { host = \"*.internal:81\", private = true }]\n\
                 environment = { PLAIN = \"x\", TOKEN = \"env:SECRET\" }\nexclusive = true\nreuse = 20\n\
@@ -355,7 +355,7 @@ fn a_guest_is_told_what_it_may() {
 }
 
 #[test]
-fn what_is_allowed_and_odd_is_warned_of() {
+fn questionable_settings_are_accepted_with_a_warning() {
     let cases = [
         (
             "[session.cookie]\nsecure = true",
@@ -396,7 +396,7 @@ fn what_is_allowed_and_odd_is_warned_of() {
 }
 
 #[test]
-fn a_variable_of_ours_that_nobody_reads_is_warned_of() {
+fn an_unknown_cloakroom_variable_is_reported_with_a_warning() {
     let text = with_guest("[session]\nsecrets = [\"env:CLOAKROOM_COOKIE_KEY\"]");
     let words = CliOptions {
         listen: Some("127.0.0.1:1".to_owned()),

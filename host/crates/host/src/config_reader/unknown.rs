@@ -290,7 +290,7 @@ mod tests {
     ];
 
     #[test]
-    fn camel_case_is_express_and_gets_our_spelling() {
+    fn a_camel_case_key_gets_a_snake_case_suggestion() {
         assert_eq!(
             remedy(&SCHEMA, "session", "saveUninitialized"),
             "write `save_uninitialized`"
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_wrong_section_is_sent_home() {
+    fn a_key_in_a_wrong_section_gets_its_right_section() {
         assert_eq!(
             remedy(&SCHEMA, "session", "secure"),
             "it belongs under [session.cookie]: write `cookie = { secure = ... }` in [session], or `secure = ...` below [session.cookie]"
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_gets_a_suggestion_and_nonsense_the_list() {
+    fn a_misspelt_key_gets_a_suggestion_and_an_unrelated_one_the_list() {
         assert_eq!(remedy(&SCHEMA, "store", "ur"), "did you mean `url`?");
         assert_eq!(remedy(&SCHEMA, "", "lissen"), "did you mean `listen`?");
         assert_eq!(
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_of_nobody_gets_the_one_that_was_meant() {
+    fn an_unknown_variable_gets_the_name_of_a_similar_one() {
         for (name, meant) in [
             ("CLOAKROOM_LISTN", "CLOAKROOM_LISTEN (listen)"),
             ("CLOAKROOM_PORT", "CLOAKROOM_LISTEN (listen)"),
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
+    fn the_service_variables_of_kubernetes_cause_no_warning() {
         for name in [
             "CLOAKROOM_SERVICE_HOST",
             "CLOAKROOM_SERVICE_PORT_HTTP",

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_says_about_the_visitor_is_removed() {
+    fn forwarding_headers_of_an_untrusted_peer_are_removed() {
         let mut headers = map(&[
             ("x-forwarded-proto", "https"),
             ("x-forwarded-for", "1.2.3.4"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_believed_and_handed_on() {
+    fn forwarding_headers_of_a_trusted_proxy_are_used_and_passed_on() {
         for peer in [PROXY, "::ffff:10.1.2.3"] {
             let mut headers = map(&[
                 ("x-forwarded-proto", "HTTPS , http"),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_left_of_the_first_stranger_are_not_believed() {
+    fn addresses_left_of_the_first_untrusted_one_are_ignored() {
         let mut headers = map(&[("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.9.9.9")]);
         assert_eq!(take(&mut headers, PROXY, &proxies()).1, STRANGER);
         let mut headers = map(&[("x-forwarded-for", "1.1.1.1, nonsense, 10.9.9.9")]);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn trusting_nobody_or_everybody_means_that() {
+    fn proxy_trust_can_be_set_to_no_peer_or_every_peer() {
         let mut headers = map(&[("x-forwarded-proto", "https")]);
         assert_eq!(
             take(&mut headers.clone(), PROXY, &ProxyTrust::Nobody).0,
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_cannot_take_away_what_decides_about_the_request() {
+    fn a_connection_header_cannot_remove_end_to_end_headers() {
         let mut headers = map(&[
             ("connection", "cookie, host, x-forwarded-for"),
             ("cookie", "a=b"),
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_trailers_may_say_so() {
+    fn a_te_trailers_header_is_kept() {
         let mut headers = map(&[("te", "trailers"), ("connection", "te")]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.get(TE).unwrap(), "trailers");

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_instances_use_together_is_at_most_the_total() {
+    fn the_needs_of_all_instances_fit_the_pool_totals() {
         for options in options() {
             let InstanceCounts { running, parked } = InstanceCounts::of(&options);
             let all = (running + parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX) as u64;

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn charges_of_resources_that_have_gone_make_room_at_the_limit() {
+    fn at_the_limit_charges_of_deleted_resources_are_released() {
         let (mut holdings, mut table) = holdings(100);
         let gone = table.push(FieldMap::new_mutable(1)).unwrap();
         let there = table.push(FieldMap::new_mutable(1)).unwrap();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_another_resource_had_begins_anew() {
+    fn a_reused_table_entry_starts_without_a_charge() {
         let (mut holdings, mut table) = holdings(100);
         for _ in 0..1000 {
             let fields = table.push(FieldMap::new_mutable(1)).unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_counts_until_the_request_ends() {
+    fn kept_bytes_are_charged_until_the_request_ends() {
         let (mut holdings, mut table) = holdings(100);
         holdings.keep(&mut table, 100).unwrap();
         assert!(holdings.keep(&mut table, 1).is_err());
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_and_handles_take_a_part_of_any_memory_limit() {
+    fn resource_and_handle_limits_stay_within_the_memory_limit() {
         for mebibytes in [1, 2, 16, 128, 4096] {
             let bytes_max = mebibytes << 20;
             let ResourceLimits { resources, handles } = ResourceLimits::of(bytes_max);

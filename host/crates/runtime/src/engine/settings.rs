@@ -106,7 +106,7 @@ mod tests {
     use crate::settings::RuntimeOptions;
 
     #[test]
-    fn it_passes_through_a_command_line() {
+    fn engine_settings_pass_through_a_command_line() {
         for guard in [None, Some(65_536)] {
             let blueprint = EngineSettings {
                 world: GuestWorld::Wasi03,

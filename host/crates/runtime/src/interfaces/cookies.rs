@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_denial_names_its_grant_and_what_would_allow_it() {
+    fn every_cookie_denial_names_its_grant_and_its_remedy() {
         assert_denial(&CookieDenial::SessionCookie, "cookies", "nothing");
         assert_denial(&CookieDenial::LikeASession, "cookies", "cookies.secrets");
     }

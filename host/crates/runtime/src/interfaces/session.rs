@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_denial_names_its_grant_and_what_would_allow_it_and_no_key() {
+    fn every_session_denial_names_its_grant_and_remedy_but_no_key() {
         let key = || "hunter2".to_owned();
         let cases = [
             (SessionDenial::NoAccess, "session", "guest.a.session"),

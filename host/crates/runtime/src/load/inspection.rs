@@ -126,7 +126,7 @@ mod tests {
     use crate::GuestWorld;
 
     #[test]
-    fn a_handlers_parts_add_up_to_its_size() {
+    fn the_parts_of_a_component_add_up_to_its_size() {
         let text = r#"(component
             (core module (memory 1) (data (i32.const 0) "abcdefgh") (func (export "f") nop))
             (component $handler)
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn its_makers_are_told_once_each() {
+    fn each_producer_of_a_component_is_listed_once() {
         let producers = |field: &str, name: &str, version: &str| {
             let text = |text: &str| format!("\\{:02x}{text}", text.len());
             format!("\\01{}\\01{}{}", text(field), text(name), text(version))

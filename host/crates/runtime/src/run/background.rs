@@ -18,9 +18,11 @@ use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::Thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::LANE_NICENESS;
 use cloakroom_base::quota::{ClientConnection, PeerKey};
@@ -37,6 +39,8 @@ pub(crate) struct BackgroundPool {
     threads: Vec<Thread>,
     /// Sends values to the thread that drops them.
     dropped: mpsc::Sender<Box<dyn Send>>,
+    /// Time that a run may compute before it moves here.
+    pub(crate) after: Duration,
 }
 
 impl fmt::Debug for BackgroundPool {
@@ -50,7 +54,7 @@ impl BackgroundPool {
     ///
     /// # Errors
     /// Returns an error if a thread cannot be started.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    pub(crate) fn start(after: Duration) -> std::io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(BackgroundShared {
             inboxes: (0..=count).map(|_| Mutex::default()).collect(),
@@ -66,6 +70,7 @@ impl BackgroundPool {
             shared,
             threads: Vec::new(),
             dropped,
+            after,
         };
         for number in 0..count {
             let shared = Arc::clone(&lane.shared);
@@ -178,7 +183,7 @@ impl BackgroundShared {
     fn deliver(&self, delivery: Delivery) {
         loop {
             for inbox in &self.inboxes {
-                if let Ok(mut inbox) = inbox.try_lock() {
+                if let Some(mut inbox) = inbox.try_lock() {
                     return inbox.push(delivery);
                 }
             }
@@ -209,21 +214,16 @@ impl BackgroundShared {
     }
 
     fn due(&self) -> Option<Arc<dyn BackgroundTask>> {
-        let mut turns = lock(&self.turns);
+        let mut turns = self.turns.lock();
         for inbox in &self.inboxes {
             // Each inbox has its own lock, and this thread never holds two of them.
-            let delivered = std::mem::take(&mut *lock(inbox));
+            let delivered = std::mem::take(&mut *inbox.lock());
             for (guest, source, turn) in delivered {
                 turns.push(guest, source, turn);
             }
         }
         turns.pop()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No thread panics while it holds one of these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tasks in the order in which they run, by guest, client and connection.
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_take_turns_and_then_clients_and_then_connections() {
+    fn the_queue_is_round_robin_by_guest_then_client_then_connection() {
         let (sender, taken) = mpsc::channel();
         let mut turns = BackgroundQueue::default();
         let source = |peer: u8, connection| ClientConnection {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_habit_is_made_and_ended_by_several_runs() {
+    fn several_runs_decide_whether_a_guest_counts_as_slow() {
         let habit = SlowHistory::default();
         habit.was_quick();
         for _ in 0..4 {
@@ -368,10 +368,10 @@ mod tests {
     }
 
     #[test]
-    fn the_lanes_threads_are_nicer_than_others() {
+    fn the_threads_of_the_background_pool_have_a_lower_priority() {
         let own = rustix::process::getpriority_process(None).unwrap();
         let (sender, taken) = mpsc::channel();
-        let lane = BackgroundPool::start().unwrap();
+        let lane = BackgroundPool::start(Duration::ZERO).unwrap();
         lane.push(
             &"a".into(),
             ClientConnection::default(),

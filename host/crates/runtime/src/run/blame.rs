@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_table() {
+    fn each_run_end_and_body_state_has_its_outcome() {
         let failed = |failure: GuestFailure| failure;
         let trap = failed(GuestFailure::Trap { reason: "x".into() });
         let memory = failed(GuestFailure::MemoryRefused {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_fails_to_send_is_never_conduct() {
+    fn an_incomplete_request_body_is_never_blamed_on_the_guest() {
         for body in [
             RequestBodyState::BrokeOff,
             RequestBodyState::TooSlow,

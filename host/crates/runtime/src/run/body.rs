@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trailers_are_paid_for_while_they_are_held_and_dropped_where_they_are_too_long() {
+    async fn held_trailers_are_charged_and_overlong_ones_are_dropped() {
         for (value, passes) in [
             (TRAILER_BYTES_MAX - 5, true),
             (TRAILER_BYTES_MAX - 4, false),

@@ -6,7 +6,7 @@
 mod clients;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::error::GuestFailure;
@@ -15,6 +15,7 @@ use crate::settings::GuestLimits;
 use clients::WaitingClients;
 use cloakroom_base::limits::CLIENT_LOOK_INTERVAL;
 use cloakroom_base::quota::{ClientConnection, Reservation};
+use parking_lot::Mutex;
 
 pub(crate) use clients::RunClient;
 
@@ -91,7 +92,7 @@ pub(crate) struct GuestConcurrencyLimits(Mutex<HashMap<String, Weak<ConcurrencyL
 impl GuestConcurrencyLimits {
     /// Returns the concurrency limit of a guest with these settings.
     pub(crate) fn of(&self, name: &str, limits: &GuestLimits) -> Arc<ConcurrencyLimit> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.0.lock();
         gates.retain(|_, gate| gate.strong_count() > 0);
         let known = gates.get(name).and_then(Weak::upgrade);
         if let Some(gate) = known.filter(|gate| gate.is_like(limits)) {
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_house_lets_only_so_many_wait_and_only_so_long() {
+    async fn a_full_concurrency_limit_bounds_its_waiters_and_their_wait() {
         let gate = ConcurrencyLimit::new(1, 1, Duration::from_millis(20));
         let inside = gate
             .enter(soon(), ClientConnection::default())
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slot_that_is_given_back_goes_to_who_waited() {
+    async fn a_released_slot_goes_to_a_waiting_request() {
         let gate = ConcurrencyLimit::new(1, 1, Duration::from_secs(5));
         let inside = gate
             .enter(soon(), ClientConnection::default())
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_first_is_let_in_first() {
+    async fn waiting_requests_are_admitted_in_order_of_arrival() {
         let gate = Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_secs(5)));
         let inside = gate
             .enter(soon(), ClientConnection::default())
@@ -254,15 +255,15 @@ mod tests {
                     .enter(soon(), ClientConnection::default())
                     .await
                     .unwrap();
-                order.lock().unwrap().push(number);
+                order.lock().push(number);
             }
         };
         tokio::join!(wait(0), wait(1), wait(2), wait(3), async { drop(inside) });
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(*order.lock(), [0, 1, 2, 3]);
     }
 
     #[tokio::test]
-    async fn who_waits_at_its_own_gate_holds_nothing_of_the_pool() {
+    async fn a_request_that_waits_at_its_guests_limit_holds_no_slot_of_the_engine() {
         let pool = Arc::new(ConcurrencyLimit::new(2, 0, Duration::from_secs(5)));
         let own = || Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_millis(20)));
         let (greedy, other) = (
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_a_guest_share_a_gate_until_its_limits_change() {
+    fn versions_of_a_guest_share_a_concurrency_limit_until_its_limits_change() {
         let gates = GuestConcurrencyLimits::default();
         let limits = GuestLimits::default();
         let first = gates.of("a", &limits);

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_text_is_repeated_up_to_its_bound() {
+    fn the_error_text_of_a_guest_is_cut_at_its_limit() {
         let long = "é".repeat(TEXT_BYTES_MAX);
         let failure = GuestFailure::error_code(&long).to_string();
         assert!(failure.len() < TEXT_BYTES_MAX + 100, "{failure}");

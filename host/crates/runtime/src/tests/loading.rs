@@ -33,7 +33,7 @@ fn the_world_and_the_session_are_read_from_the_component() {
 }
 
 #[test]
-fn a_program_for_the_command_line_is_told_what_a_handler_exports() {
+fn a_command_line_component_is_refused_with_the_required_export() {
     let error = runtime().load(settings("fixture-command")).unwrap_err();
     let said = error.to_string();
     assert!(
@@ -175,7 +175,7 @@ fn a_start_function_that_spins_is_refused_within_the_admission_deadline() {
 }
 
 #[test]
-fn a_guest_knows_what_it_was_made_of() {
+fn a_guest_has_the_digest_size_imports_and_exports_of_its_component() {
     let bytes = std::fs::read(component("counter")).unwrap();
     let guest = runtime().load_bytes(settings("counter"), &bytes).unwrap();
     assert_eq!(guest.component().digest, crate::ComponentDigest::of(&bytes));
@@ -189,7 +189,7 @@ fn a_guest_knows_what_it_was_made_of() {
 }
 
 #[test]
-fn bytes_beyond_the_limit_are_refused_unseen() {
+fn a_component_beyond_the_size_limit_is_refused_unparsed() {
     let bytes = vec![0; (64 << 20) + 1];
     let error = runtime()
         .load_bytes(settings("counter"), &bytes)
@@ -198,7 +198,7 @@ fn bytes_beyond_the_limit_are_refused_unseen() {
 }
 
 #[tokio::test]
-async fn kept_code_serves_as_compiled_code_does() {
+async fn cached_code_serves_like_compiled_code() {
     let folder = tempfile::tempdir().unwrap();
     let keeping = || {
         Runtime::new(&RuntimeOptions {

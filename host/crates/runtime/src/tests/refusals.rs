@@ -206,7 +206,7 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
 }
 
 #[tokio::test]
-async fn each_is_refused_with_its_reason_while_the_live_version_serves_on() {
+async fn each_bad_component_is_refused_while_the_live_version_serves() {
     let deployment = deployment(|settings| settings.limits.deadline = Duration::from_millis(300));
     let admission = admission();
     let good = proposal(std::fs::read(component("fixture-hello")).unwrap().into());
@@ -230,7 +230,7 @@ async fn each_is_refused_with_its_reason_while_the_live_version_serves_on() {
 }
 
 #[tokio::test]
-async fn files_that_are_none_or_too_large_are_refused_before_they_are_read() {
+async fn missing_and_oversized_files_are_refused_before_they_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let large = folder.path().join("large.wasm");
     let file = std::fs::File::create(&large).unwrap();

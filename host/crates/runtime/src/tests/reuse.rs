@@ -33,7 +33,7 @@ pub(crate) async fn served(guest: &Arc<Guest>) -> u32 {
 }
 
 #[tokio::test]
-async fn an_instance_serves_so_many_requests_and_then_there_is_another() {
+async fn an_instance_is_replaced_after_the_configured_number_of_requests() {
     for name in FAULTS {
         let guest = reused(name, 3);
         for expected in [0, 1, 2, 0, 1, 2, 0] {
@@ -43,7 +43,7 @@ async fn an_instance_serves_so_many_requests_and_then_there_is_another() {
 }
 
 #[tokio::test]
-async fn by_default_none_is_kept() {
+async fn by_default_no_instance_is_reused() {
     for name in FAULTS {
         let guest = guest(name);
         for _ in 0..3 {
@@ -54,7 +54,7 @@ async fn by_default_none_is_kept() {
 }
 
 #[tokio::test]
-async fn requests_at_once_never_share_one() {
+async fn concurrent_requests_never_share_an_instance() {
     for name in FAULTS {
         let guest = reused(name, 100);
         for _ in 0..2 {
@@ -67,7 +67,7 @@ async fn requests_at_once_never_share_one() {
 }
 
 #[tokio::test]
-async fn a_run_that_goes_wrong_ends_its_instance() {
+async fn a_failed_run_ends_its_instance() {
     for name in FAULTS {
         let guest = reused_with(name, 100, |limits| {
             limits.deadline = Duration::from_millis(300);
@@ -82,7 +82,7 @@ async fn a_run_that_goes_wrong_ends_its_instance() {
 }
 
 #[tokio::test]
-async fn memory_that_was_refused_ends_an_instance_though_its_guest_copes() {
+async fn refused_memory_ends_an_instance_even_if_its_guest_continues() {
     let guest = reused_with("fixture-faults", 100, |limits| {
         limits.memory_bytes_max = 16 << 20;
     });
@@ -99,7 +99,7 @@ async fn a_body_that_its_guest_forgets_to_end_ends_with_the_instance() {
 }
 
 #[tokio::test]
-async fn a_request_body_that_its_guest_does_not_let_go_of_is_the_clients_again() {
+async fn a_request_body_leaked_by_its_guest_is_released_after_the_run() {
     let guest = reused("fixture-faults", 100);
     let held = Arc::new(());
     let witness = Arc::clone(&held);
@@ -120,7 +120,7 @@ async fn a_request_body_that_its_guest_does_not_let_go_of_is_the_clients_again()
 }
 
 #[tokio::test]
-async fn a_guest_that_gives_nothing_back_is_not_kept_for_long() {
+async fn an_instance_that_leaks_resources_is_soon_ended() {
     let guest = reused("fixture-faults", 100);
     for parked in [1, 1, 0] {
         assert_eq!(visit(&guest, "/leak-fields?100").await, "leaked\n");
@@ -129,7 +129,7 @@ async fn a_guest_that_gives_nothing_back_is_not_kept_for_long() {
 }
 
 #[tokio::test]
-async fn one_that_gives_all_back_holds_no_more_after_hundreds_of_requests() {
+async fn an_instance_that_frees_its_resources_does_not_grow_over_requests() {
     for name in ["counter", "counter-service"] {
         let guest = reused(name, 1000);
         let mut visitor = Visitor::new();
@@ -158,7 +158,7 @@ async fn a_guest_that_answers_with_5xx_is_not_kept() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_leave_takes_its_instance_with_it() {
+async fn a_response_dropped_before_it_is_sent_ends_its_instance() {
     for name in FAULTS {
         let guest = reused(name, 100);
         drop(get(&guest, "/instance").await.unwrap());
@@ -186,7 +186,7 @@ async fn a_stream_gives_its_instance_back_at_its_end_alone() {
 }
 
 #[tokio::test]
-async fn an_instance_from_the_slow_lane_is_kept_too() {
+async fn an_instance_that_ran_in_the_background_pool_is_reused_too() {
     for name in FAULTS {
         let guest = reused(name, 100);
         for _ in 0..8 {
@@ -273,7 +273,7 @@ async fn each_line_of_the_log_has_its_own_requests_id() {
 }
 
 #[tokio::test]
-async fn the_allowance_of_lines_is_each_requests_own() {
+async fn each_request_has_its_own_limit_of_log_lines() {
     let guest = reused_with("fixture-faults", 100, |limits| limits.log_lines_max = 10);
     let (events, _guard) = Events::capture();
     for _ in 0..2 {
@@ -285,7 +285,7 @@ async fn the_allowance_of_lines_is_each_requests_own() {
 }
 
 #[tokio::test]
-async fn calls_out_are_counted_per_request_and_make_only_their_own_unrepeatable() {
+async fn outbound_calls_count_and_prevent_a_rerun_only_for_their_own_request() {
     let mut settings = settings("fixture-session");
     settings.reuse = 100;
     settings.grants.outbound_hosts = ["127.0.0.1:9".parse().unwrap()].into();

@@ -15,7 +15,7 @@ async fn until_parked(guest: &Guest, count: usize) {
 }
 
 #[tokio::test]
-async fn with_no_place_free_instances_are_dropped_and_requests_served() {
+async fn without_a_free_slot_idle_instances_are_dropped_for_requests() {
     let options = RuntimeOptions {
         instances_max: 4,
         parked_instances_max: 1,
@@ -40,7 +40,7 @@ async fn with_no_place_free_instances_are_dropped_and_requests_served() {
 }
 
 #[tokio::test]
-async fn what_waits_for_too_long_is_dropped() {
+async fn an_instance_idle_for_too_long_is_dropped() {
     let options = RuntimeOptions {
         instances_max: 4,
         parked_idle_max: Duration::from_millis(50),
@@ -84,7 +84,7 @@ async fn a_swap_leaves_no_instance_of_the_old_version() {
 }
 
 #[tokio::test]
-async fn an_instance_goes_with_its_version_and_gives_its_place_free() {
+async fn idle_instances_end_with_their_version_and_free_their_slots() {
     let options = RuntimeOptions {
         instances_max: 4,
         parked_instances_max: 2,

@@ -84,7 +84,7 @@ async fn until(deployment: &Deployment, expected: &[(u64, &'static str)]) {
 }
 
 #[tokio::test]
-async fn who_took_a_version_keeps_it_and_the_old_one_retires_with_its_last_request() {
+async fn a_request_keeps_its_version_and_the_last_request_retires_it() {
     let deployment = deployment(|_| {});
     assert!(deployment.take(|| 0).is_none(), "nothing has been admitted");
     assert_eq!(admit(&deployment, HELLO).await, 1);
@@ -117,7 +117,7 @@ async fn the_same_component_again_is_no_new_version() {
 }
 
 #[tokio::test]
-async fn a_refused_candidate_leaves_what_is_live_and_is_remembered_with_its_reason() {
+async fn a_refused_candidate_is_recorded_with_its_reason_and_replaces_nothing() {
     let deployment = deployment(|_| {});
     admit(&deployment, HELLO).await;
     let bad = proposal(Bytes::from_static(b"(component)"));
@@ -163,7 +163,7 @@ async fn a_proposal_for_another_version_than_the_live_one_is_stale() {
 }
 
 #[tokio::test]
-async fn going_back_is_possible_once_and_the_earlier_version_runs() {
+async fn a_rollback_is_possible_once_and_restores_the_earlier_version() {
     let deployment = deployment(|_| {});
     admit(&deployment, HELLO).await;
     assert_eq!(deployment.roll_back(None), Err(RollbackError::NoPrevious));
@@ -185,7 +185,7 @@ async fn going_back_is_possible_once_and_the_earlier_version_runs() {
 }
 
 #[tokio::test]
-async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
+async fn a_version_that_fails_too_often_is_rolled_back_automatically() {
     let deployment = deployment(|_| {});
     admit(&deployment, HELLO).await;
     admit(&deployment, COUNTER).await;
@@ -212,7 +212,7 @@ async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
 }
 
 #[tokio::test]
-async fn after_its_probation_a_version_stays() {
+async fn a_version_is_not_rolled_back_after_its_probation() {
     let deployment = deployment(|it| {
         it.rollout.rollback = Some(Rollback {
             probation: Duration::from_millis(1),
@@ -243,7 +243,7 @@ fn with_canary(duration: Duration) -> Arc<Deployment> {
 }
 
 #[tokio::test]
-async fn a_canary_serves_its_visitors_and_then_everybody() {
+async fn a_canary_serves_its_share_of_the_visitors_and_then_all() {
     let deployment = with_canary(Duration::from_millis(100));
     admit(&deployment, HELLO).await;
     assert_eq!(
@@ -263,7 +263,7 @@ async fn a_canary_serves_its_visitors_and_then_everybody() {
 }
 
 #[tokio::test]
-async fn a_sick_canary_is_taken_back_and_a_rollback_drops_a_healthy_one() {
+async fn a_failing_canary_ends_by_itself_and_a_healthy_one_by_a_rollback() {
     let deployment = with_canary(Duration::from_secs(60));
     admit(&deployment, HELLO).await;
     admit(&deployment, COUNTER).await;
@@ -301,7 +301,7 @@ async fn a_stream_on_an_old_version_is_cut_at_its_drain_limit() {
 }
 
 #[tokio::test]
-async fn what_is_over_is_forgotten_after_a_while_and_numbers_go_on() {
+async fn the_version_history_is_bounded_and_version_numbers_continue() {
     let deployment = deployment(|_| {});
     admit(&deployment, HELLO).await;
     for _ in 0..30 {

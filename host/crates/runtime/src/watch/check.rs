@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::directories::{Name, WatchedDirectories};
-use super::links::FileStamp;
+use super::stamp::FileStamp;
 use crate::load::digest::ComponentDigest;
 use crate::load::loader;
 use crate::load::loader::LoadError;
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beginning_is_told_from_a_whole() {
+    fn a_partial_component_is_distinguished_from_a_complete_one() {
         // A component with one custom section: ID, size, name.
         let component = b"\0asm\x0d\0\x01\0\0\x05\x04name";
         assert!(!is_partial(component));

@@ -1,17 +1,18 @@
-//! Watches on the directories along the paths of the components, which collect changes until the watcher takes them.
-//! Directories are watched instead of files, because a replaced file is a different file.
+//! Watches on the directories along the paths of the components, which collect changes until the component watcher takes them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::EventKind;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::directory_watcher::{DirectoryEvent, DirectoryWatcher};
 use super::hint::ChangeHint;
-use super::links;
-use super::links::{Identity, LinkTrace};
+use super::links::LinkTrace;
+use super::stamp::FileStamp;
 use cloakroom_base::limits::WATCH_QUIET;
 
 /// The name of a guest whose file must be checked.
@@ -42,33 +43,25 @@ impl PendingHints {
 
     /// Takes all hints since the last call.
     pub(crate) fn take(&self) -> HashMap<Name, ChangeHint> {
-        std::mem::take(&mut *self.hints())
+        std::mem::take(&mut *self.hints.lock())
     }
 
-    fn hear(&self, event: notify::Result<Event>) {
+    fn hear(&self, event: DirectoryEvent) {
         let interests = self.interests.load();
         match event {
-            Ok(event) if event.need_rescan() => self.hear_of_loss(&interests),
-            Ok(event) => {
-                for path in &event.paths {
-                    self.hear_of(path, &event, &interests);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the system could not report a file change");
-                self.hear_of_loss(&interests);
-            }
+            DirectoryEvent::Changed { path, kind } => self.hear_of(&path, &kind, &interests),
+            DirectoryEvent::Lost => self.hear_of_loss(&interests),
         }
     }
 
-    fn hear_of(&self, path: &Path, event: &Event, interests: &WatchInterests) {
+    fn hear_of(&self, path: &Path, kind: &EventKind, interests: &WatchInterests) {
         for (guests, is_directory) in [
             (interests.names.get(path), false),
             (interests.directories.get(path), true),
         ] {
             let Some(guests) = guests else { continue };
             let is_link = || path.is_symlink();
-            if let Some(hint) = ChangeHint::of(&event.kind, is_directory, is_link) {
+            if let Some(hint) = ChangeHint::of(kind, is_directory, is_link) {
                 self.put(guests, hint);
             }
         }
@@ -82,7 +75,7 @@ impl PendingHints {
     }
 
     fn put(&self, guests: &[Name], hint: ChangeHint) {
-        let mut hints = self.hints();
+        let mut hints = self.hints.lock();
         for guest in guests {
             let heard = hints.entry(Arc::clone(guest)).or_insert(hint);
             *heard = heard.and(hint);
@@ -90,21 +83,13 @@ impl PendingHints {
         drop(hints);
         self.arrived.notify_one();
     }
-
-    fn hints(&self) -> MutexGuard<'_, HashMap<Name, ChangeHint>> {
-        // No code panics in the middle of a change to the hints.
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// The watched directories. All methods block as long as the file system does.
+/// The directories on the paths of all guests' components. All methods block as long as the file system does.
 #[derive(Debug)]
 pub(crate) struct WatchedDirectories {
-    /// `None` if the system offers no notifications.
-    ears: Option<RecommendedWatcher>,
+    watcher: DirectoryWatcher,
     traces: HashMap<Name, LinkTrace>,
-    listening: HashMap<PathBuf, Identity>,
-    complained: HashSet<PathBuf>,
     inbox: Arc<PendingHints>,
 }
 
@@ -112,19 +97,9 @@ impl WatchedDirectories {
     /// Watches nothing at first. Changes are put into `inbox`.
     pub(crate) fn new(inbox: Arc<PendingHints>) -> Self {
         let hearing = Arc::clone(&inbox);
-        let ears = notify::recommended_watcher(move |event| hearing.hear(event))
-            .inspect_err(|error| {
-                tracing::warn!(
-                    %error,
-                    "the system does not report file changes: checking every {WATCH_QUIET:?}"
-                );
-            })
-            .ok();
         Self {
-            ears,
+            watcher: DirectoryWatcher::new(move |event| hearing.hear(event)),
             traces: HashMap::new(),
-            listening: HashMap::new(),
-            complained: HashSet::new(),
             inbox,
         }
     }
@@ -139,7 +114,7 @@ impl WatchedDirectories {
             self.publish();
         }
         for directory in directories {
-            self.listen_to(directory);
+            self.watch(directory);
         }
     }
 
@@ -166,52 +141,23 @@ impl WatchedDirectories {
                 }
             }
         }
-        let wanted: BTreeSet<PathBuf> = interests.directories.keys().cloned().collect();
-        self.inbox.interests.store(Arc::new(interests));
-        let stale = |path: &PathBuf| !wanted.contains(path);
-        let stale: Vec<_> = self
-            .listening
-            .keys()
-            .filter(|it| stale(it))
-            .cloned()
-            .collect();
-        for path in stale {
-            self.stop_listening_to(&path);
-        }
-        self.complained.retain(|path| wanted.contains(path));
+        let interests = Arc::new(interests);
+        self.inbox.interests.store(Arc::clone(&interests));
+        self.watcher
+            .retain(|path| interests.directories.contains_key(path));
     }
 
-    /// Watches a directory. Callers repeat this for watched directories, because the system drops the watch of a
-    /// directory that was moved without reporting it. Otherwise the repetition has no effect.
-    fn listen_to(&mut self, path: PathBuf) {
-        let Some(identity) = links::identity(&path) else {
+    /// Watches a directory. Callers repeat this for watched directories, because a moved directory loses its watch.
+    fn watch(&mut self, path: PathBuf) {
+        let Some(stamp) = FileStamp::of(&path) else {
             return;
         };
-        if self.listening.get(&path).is_some_and(|it| *it != identity) {
-            self.stop_listening_to(&path);
-        }
-        let Some(ears) = &mut self.ears else { return };
-        match ears.watch(&path, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.listening.insert(path, identity);
-            }
-            Err(error) => {
-                if self.complained.insert(path.clone()) {
-                    let directory = path.display();
-                    tracing::warn!(
-                        %directory, %error,
-                        "cannot watch a directory: checking its files every {WATCH_QUIET:?}"
-                    );
-                }
-            }
-        }
-    }
-
-    fn stop_listening_to(&mut self, path: &Path) {
-        self.listening.remove(path);
-        if let Some(ears) = &mut self.ears {
-            // The watch may be gone already.
-            let _ = ears.unwatch(path);
+        if let Err(error) = self.watcher.watch(path.clone(), stamp.identity()) {
+            let directory = path.display();
+            tracing::warn!(
+                %directory, %error,
+                "cannot watch a directory: checking its files every {WATCH_QUIET:?}"
+            );
         }
     }
 }
@@ -275,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writing_is_heard_and_then_closing() {
+    async fn a_write_and_then_the_close_of_a_file_are_reported() {
         use std::io::Write as _;
         let mut ear = Ear::new();
         fs::write(ear.path("x.wasm"), "old").unwrap();
@@ -288,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neighbours_and_readers_are_not_heard() {
+    async fn writes_to_other_files_and_reads_are_not_reported() {
         let mut ear = Ear::new();
         fs::write(ear.path("x.wasm"), "old").unwrap();
         ear.follow("x.wasm");
@@ -298,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_that_is_replaced_is_heard_and_so_is_its_new_target() {
+    async fn a_replaced_link_is_reported_and_its_new_target_is_watched() {
         let mut ear = Ear::new();
         for version in ["1", "2"] {
             fs::create_dir(ear.path(version)).unwrap();
@@ -320,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_removed_and_made_again_is_heard_again() {
+    async fn a_directory_that_is_removed_and_created_again_is_watched_again() {
         let mut ear = Ear::new();
         let make = |ear: &Ear| {
             fs::create_dir(ear.path("d")).unwrap();
@@ -341,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_exchanged_is_heard_again() {
+    async fn a_directory_that_is_exchanged_is_watched_again() {
         let mut ear = Ear::new();
         for name in ["d", "e"] {
             fs::create_dir(ear.path(name)).unwrap();
@@ -359,13 +305,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_that_went_is_not_listened_for() {
+    async fn a_removed_guest_is_no_longer_watched() {
         let mut ear = Ear::new();
         fs::write(ear.path("x.wasm"), "").unwrap();
         ear.follow("x.wasm");
         ear.directories.retain(&HashSet::new());
         fs::write(ear.path("x.wasm"), "new").unwrap();
         ear.expect_nothing().await;
-        assert!(ear.directories.listening.is_empty());
+        assert!(ear.directories.watcher.is_empty());
     }
 }

@@ -174,7 +174,7 @@ async fn every_row_arrives_with_its_id_expiry_tokens_and_creation_time() {
 }
 
 #[tokio::test]
-async fn what_changed_since_the_last_pass_is_written_and_nothing_else() {
+async fn only_rows_changed_since_the_last_pass_are_written() {
     let both = Both::open();
     let changed = both.source.create(&text(1)).await;
     let touched = both.source.create(&text(2)).await;
@@ -238,7 +238,7 @@ async fn a_session_that_ends_between_its_listing_and_its_reading_is_not_written(
 }
 
 #[tokio::test]
-async fn what_a_host_wrote_in_the_target_is_never_overwritten() {
+async fn rows_written_by_a_host_in_the_target_are_never_overwritten() {
     let both = Both::open();
     let id = both.source.create(&text(1)).await;
     both.copy().await;
@@ -253,7 +253,7 @@ async fn what_a_host_wrote_in_the_target_is_never_overwritten() {
 }
 
 #[tokio::test]
-async fn an_expired_row_of_the_target_makes_room() {
+async fn an_expired_row_of_the_target_is_replaced() {
     let both = Both::open();
     let id = both.source.create(&text(1)).await;
     let old = SessionRecord {
@@ -335,7 +335,7 @@ async fn a_copy_that_was_cut_is_finished_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn the_gauge_tells_the_pass_and_how_far_it_is() {
+async fn the_progress_names_the_phase_and_the_counts() {
     let both = Both::open();
     for n in 0..3 {
         both.source.create(&text(n)).await;
@@ -350,7 +350,7 @@ async fn the_gauge_tells_the_pass_and_how_far_it_is() {
 }
 
 #[test]
-fn an_absent_file_is_told_and_not_made() {
+fn a_missing_source_file_is_reported_and_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("absent.sqlite");
     let error = SqliteScan::open(&path).unwrap_err();

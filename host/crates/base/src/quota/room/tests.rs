@@ -36,7 +36,7 @@ fn make_room(peer: &QuotaPeer, resource: QuotaResource, amount: u64, later: Dura
 }
 
 #[test]
-fn bytes_that_have_stalled_give_way_to_a_client_that_holds_more() {
+fn stalled_bytes_are_revoked_for_a_client_that_holds_more() {
     for (resource, gives_way) in [
         (QuotaResource::ResponseBytes, true),
         (QuotaResource::RequestBytes, true),
@@ -60,7 +60,7 @@ fn bytes_that_have_stalled_give_way_to_a_client_that_holds_more() {
 }
 
 #[test]
-fn what_has_stalled_for_longest_goes_first_whoever_holds_it() {
+fn the_reservation_stalled_longest_is_revoked_first_of_any_peer() {
     let quotas = quotas(100);
     let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
     let of_small = waiting(&small, R, 10);
@@ -85,7 +85,7 @@ fn queued_bytes_do_not_stall() {
 }
 
 #[test]
-fn nothing_gives_way_to_more_of_the_same_request() {
+fn a_request_never_revokes_its_own_reservations() {
     let quotas = quotas(100);
     let client = peer(&quotas, 1);
     let (one, other) = (client.clone().of_one_request(), client.of_one_request());
@@ -144,7 +144,7 @@ fn a_part_of_a_request_gives_way_with_the_queued_request() {
 }
 
 #[test]
-fn a_refusal_is_remembered_until_something_changes() {
+fn a_failed_search_is_remembered_until_a_reservation_changes() {
     let requests = QuotaResource::Requests;
     let quotas = quotas(4);
     let flood = peer(&quotas, 1);
@@ -197,7 +197,7 @@ fn a_refusal_is_remembered_until_something_changes() {
 
 /// The memory of an earlier search never claims that a search would find nothing when it would find something.
 #[test]
-fn what_is_remembered_is_what_a_search_would_find() {
+fn a_remembered_failed_search_agrees_with_a_new_search() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let quotas = quotas(1000);
@@ -238,7 +238,7 @@ fn what_is_remembered_is_what_a_search_would_find() {
 
 /// The server lets a client without a connection wait ahead of all others: see `server::place`.
 #[test]
-fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
+fn if_a_client_without_reservations_finds_no_room_no_client_does() {
     let connections = QuotaResource::Connections;
     let mut barren = 0;
     for seed in 0..500 {

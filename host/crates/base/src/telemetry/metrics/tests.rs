@@ -11,7 +11,7 @@ fn told(guest: &GuestMetrics) -> String {
 }
 
 #[test]
-fn what_was_counted_is_told_by_guest_version_and_class() {
+fn metrics_are_labelled_by_guest_version_and_status_class() {
     let guest = GuestMetrics::new("counter", GRANTS);
     let (first, second) = (guest.version(1), guest.version(2));
     first.answered(200, Duration::from_millis(2));
@@ -59,12 +59,12 @@ fn the_series_of_a_version_end_with_it() {
     }
     let text = told(&guest);
     assert!(text.contains("version=\"200\"") && !text.contains("version=\"199\""));
-    assert!(guest.versions.lock().unwrap().len() <= 2);
+    assert!(guest.versions.lock().len() <= 2);
     drop(kept);
 }
 
 #[test]
-fn a_version_that_is_held_twice_counts_once() {
+fn two_handles_of_a_version_count_into_one_series() {
     let guest = GuestMetrics::new("counter", GRANTS);
     let (live, kept) = (guest.version(1), guest.version(1));
     live.answered(200, Duration::ZERO);
@@ -75,7 +75,7 @@ fn a_version_that_is_held_twice_counts_once() {
 }
 
 #[test]
-fn a_label_cannot_break_the_text() {
+fn label_values_are_escaped_in_the_metrics_text() {
     let scrape = Scrape::default();
     scrape.gauge("cloakroom_x", "X.", &[("guest", "a\"b\nc")], 1);
     assert!(

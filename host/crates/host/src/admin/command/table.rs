@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn the_table_aligns_its_columns() {
         let text = of(&listing(), VersionFilter::All);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 7, "{text}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_listed_only_if_it_can_come_back() {
+    fn a_retired_version_is_listed_only_if_a_rollback_can_restore_it() {
         let text = of(&listing(), VersionFilter::Current);
         let numbers: Vec<_> = text
             .lines()

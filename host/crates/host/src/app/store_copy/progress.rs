@@ -69,13 +69,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_gives_back_what_the_work_gave() {
+    async fn the_progress_display_returns_the_result_of_the_work() {
         let gauge = CopyProgress::default();
         assert_eq!(show_while(&gauge, std::future::ready(7)).await, 7);
     }
 
     #[test]
-    fn the_bar_is_full_at_the_end_and_absent_without_a_total() {
+    fn the_progress_bar_is_full_at_the_end_and_absent_without_a_total() {
         let reading = |done, total| CopyProgressReading {
             phase: "copying",
             done,

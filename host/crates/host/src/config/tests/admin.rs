@@ -16,7 +16,7 @@ fn token() -> String {
 }
 
 #[test]
-fn it_is_there_only_when_it_is_asked_for() {
+fn the_admin_interface_is_on_only_if_it_is_configured() {
     let listen = |admin: Option<AdminOptions>| admin.map(|admin| admin.listen.to_string());
     let of_flag = || CliOptions {
         admin: Some("127.0.0.1:4001".to_owned()),
@@ -72,7 +72,7 @@ fn it_is_there_only_when_it_is_asked_for() {
 }
 
 #[test]
-fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
+fn an_admin_address_beyond_loopback_requires_a_strong_token() {
     let long = token();
     let variables = [
         ("TOKEN", long.as_str()),

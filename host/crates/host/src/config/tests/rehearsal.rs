@@ -49,7 +49,7 @@ fn a_secret_that_is_there_is_not_used() {
 }
 
 #[test]
-fn a_guests_variable_whose_reference_leads_nowhere_is_left_out_with_a_warning() {
+fn a_guest_variable_with_a_missing_reference_is_omitted_with_a_warning() {
     let text = "[guest.a]\ncomponent = \"a.wasm\"\n[[route]]\npath = \"/\"\nguest = \"a\"\n\
                 [guest.a.environment]\nPLAIN = \"x\"\nKNOWN = \"env:DB_PASSWORD\"\nTOKEN = \"env:NOT_SET\"";
     let config = rehearse(text, &VARIABLES).config();
@@ -63,7 +63,7 @@ fn a_guests_variable_whose_reference_leads_nowhere_is_left_out_with_a_warning() 
 }
 
 #[test]
-fn what_is_no_form_at_all_is_a_fault_as_ever() {
+fn invalid_secret_references_and_store_urls_are_faults_in_a_rehearsal_too() {
     let text = with_guest("[session]\nsecrets = [\"in clear\"]\n[store]\nurl = \"redis://x\"");
     let faults = rehearse(&text, &[]).faults().join("\n");
     assert!(faults.contains("is a secret in clear text"), "{faults}");

@@ -15,7 +15,7 @@ fn rollout(lines: &str) -> Rollout {
 }
 
 #[test]
-fn every_key_is_taken() {
+fn every_rollout_key_is_read() {
     let rollout = rollout(
         "probe = \"/health?deep=1\"\ndrain = \"5s\"\n\
          canary = { share = \"2.5%\", duration = \"1m\" }\n\

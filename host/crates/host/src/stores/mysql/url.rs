@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_without_the_password() {
+    fn an_invalid_mysql_url_is_reported_without_its_password() {
         let cases = [
             ("app@db/app", "two slashes"),
             ("//:hunter2@db/app", "names no user"),

@@ -52,20 +52,20 @@ fn one_connection_is_served_first_come_first_served() {
 }
 
 #[test]
-fn peers_take_turns() {
+fn peers_are_served_round_robin() {
     let (many, one) = (source(1, 1), source(2, 2));
     assert_eq!(order(&[many, many, many, one]), [0, 3, 1, 2]);
 }
 
 #[test]
-fn connections_of_a_peer_take_turns() {
+fn connections_of_a_peer_are_served_round_robin() {
     let (many, one) = (source(1, 1), source(1, 2));
     assert_eq!(order(&[many, many, many, one]), [0, 3, 1, 2]);
 }
 
 /// The other connections ask again as soon as they are served, on the same connection or on a new one.
 #[test]
-fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
+fn a_connections_second_request_is_not_starved_by_endless_new_requests() {
     for is_kept in [true, false] {
         let queue = FairQueue::new(0, 64);
         let join = |connection| (connection, queue.join(source(1, connection), ()).unwrap());
@@ -87,7 +87,7 @@ fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
 /// At most as many connections of a peer are served before a waiting one as were waiting before it, whatever the order
 /// of events.
 #[test]
-fn a_connection_that_waits_has_its_turn_in_one_rotation() {
+fn a_waiting_connection_is_served_within_one_rotation() {
     for seed in 0..500 {
         let mut random = fastrand::Rng::with_seed(seed);
         let queue = FairQueue::new(0, 64);
@@ -169,7 +169,7 @@ fn equal_clients_do_not_evict_each_other() {
 }
 
 #[test]
-fn a_slot_outlives_a_waiter_that_left_before_it_took_it() {
+fn a_slot_granted_to_a_dropped_waiter_goes_to_the_next_one() {
     let queue = FairQueue::new(1, 4);
     let slot = queue.try_enter().unwrap();
     let given_up = queue.join(source(1, 1), ()).unwrap();
@@ -182,7 +182,7 @@ fn a_slot_outlives_a_waiter_that_left_before_it_took_it() {
 }
 
 #[test]
-fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn() {
+fn take_next_if_takes_only_the_next_waiter_and_uses_up_its_turn() {
     let queue = FairQueue::new(0, 8);
     assert!(matches!(queue.take_next_if(|_| true), NextWaiter::Nobody));
     let (many, one) = (source(1, 1), source(2, 2));
@@ -210,7 +210,7 @@ fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn()
 /// Asserts that all data about the waiters agree.
 #[track_caller]
 fn assert_consistent(queue: &FairQueue, seed: u64) {
-    let state = queue.lock();
+    let state = queue.state.lock();
     assert_eq!(state.turns.len(), state.peers.len(), "seed {seed}");
     let of_peers = state.peers.values().map(|peer| peer.waiting);
     assert_eq!(of_peers.sum::<usize>(), state.waiting, "seed {seed}");
@@ -272,7 +272,7 @@ fn slots_and_waiters_are_counted_exactly() {
         }
         drop((slots, waiters));
         assert_eq!(queue.usage(), (SLOTS, 0), "seed {seed}");
-        let state = queue.lock();
+        let state = queue.state.lock();
         assert!(state.peers.is_empty() && state.turns.is_empty());
     }
 }

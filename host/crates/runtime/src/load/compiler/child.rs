@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_recipe_is_said_to_be_the_hosts_affair() {
+    fn an_invalid_recipe_is_refused_with_a_notice_that_only_the_host_compiles() {
         for text in ["", "guest.wasm", "1:0.2/1", "x:0.2/1:00"] {
             let fault = compile(text).unwrap_err();
             assert!(

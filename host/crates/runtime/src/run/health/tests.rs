@@ -16,7 +16,7 @@ fn is_tripped(health: &VersionHealth) -> bool {
 }
 
 #[tokio::test]
-async fn too_large_a_share_of_failures_trips_and_too_few_requests_prove_nothing() {
+async fn a_high_failure_rate_trips_only_after_a_minimum_of_requests() {
     let health = VersionHealth::new(Some(THRESHOLDS));
     health.note(RequestOutcome::Trapped, None);
     health.note(RequestOutcome::Trapped, None);
@@ -63,7 +63,7 @@ fn each_kind_has_its_threshold() {
 }
 
 #[test]
-fn what_is_older_than_the_window_is_forgotten() {
+fn outcomes_older_than_the_window_are_dropped() {
     let health = VersionHealth::new(Some(FailureThresholds {
         window: Duration::from_millis(20),
         ..THRESHOLDS

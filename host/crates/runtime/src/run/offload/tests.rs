@@ -10,6 +10,7 @@ use crate::interfaces::log::LineAllowance;
 use crate::run::background::thread_cpu_time;
 use crate::run::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::settings::GuestLimits;
+use cloakroom_base::limits::LANE_THRESHOLD;
 use cloakroom_base::telemetry::metrics::GuestMetrics;
 
 /// A background pool, and a concurrency limit of one slot.
@@ -23,7 +24,7 @@ impl Bench {
     fn new() -> Self {
         let gate = || Arc::new(ConcurrencyLimit::new(1, 1, Duration::from_secs(10)));
         Self {
-            lane: Arc::new(BackgroundPool::start().unwrap()),
+            lane: Arc::new(BackgroundPool::start(LANE_THRESHOLD).unwrap()),
             habit: Arc::default(),
             gates: ConcurrencyLimits::new(gate(), gate()),
         }
@@ -86,7 +87,7 @@ fn is_in_lane() -> bool {
 }
 
 #[tokio::test]
-async fn short_work_never_sees_the_lane() {
+async fn short_work_never_runs_in_the_background_pool() {
     // The threshold is in wall time. On a busy machine another process can stretch 1 ms of work beyond it. Such a run proves nothing and is
     // repeated.
     loop {
@@ -108,7 +109,7 @@ async fn short_work_never_sees_the_lane() {
 }
 
 #[tokio::test]
-async fn long_work_goes_on_in_the_lane_and_comes_back_when_it_has_waited() {
+async fn long_work_moves_to_the_background_pool_and_back_after_a_wait() {
     let bench = Bench::new();
     let work = async {
         burn(10).await;
@@ -148,7 +149,7 @@ async fn processor_time_counts_over_all_runs_of_a_request() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_lane_is_the_requests_own() {
+async fn a_panic_in_the_background_pool_affects_only_its_request() {
     let bench = Bench::new();
     let work = async {
         burn(10).await;
@@ -170,7 +171,7 @@ async fn a_panic_in_the_lane_is_the_requests_own() {
 }
 
 #[tokio::test]
-async fn behind_its_answer_work_takes_one_turn_for_each_time_it_is_asked() {
+async fn after_its_response_background_work_takes_one_turn_per_poll() {
     let bench = Bench::new();
     let terms = bench.terms();
     let has_answered = terms.has_answered.clone();
@@ -202,7 +203,7 @@ async fn behind_its_answer_work_takes_one_turn_for_each_time_it_is_asked() {
 }
 
 #[tokio::test]
-async fn work_that_is_dropped_at_its_turn_gives_its_slot_back() {
+async fn work_dropped_in_the_background_pool_releases_its_slot() {
     let bench = Bench::new();
     let work = async {
         loop {
@@ -218,7 +219,7 @@ async fn work_that_is_dropped_at_its_turn_gives_its_slot_back() {
 }
 
 #[tokio::test]
-async fn who_is_always_slow_starts_in_the_lane_until_it_is_quick_again() {
+async fn a_guest_that_is_usually_slow_starts_in_the_background_pool() {
     let bench = Bench::new();
     let work = |milliseconds, begins_in_lane: bool| async move {
         assert_eq!(is_in_lane(), begins_in_lane);

@@ -57,7 +57,7 @@ async fn a_row_without_a_common_commit_is_left_alone_where_it_ends_later() {
 }
 
 #[tokio::test]
-async fn what_the_target_alone_has_is_counted_before_it_is_deleted() {
+async fn rows_only_in_the_target_are_counted_before_they_are_deleted() {
     let both = Both::open();
     both.source.create(&text(1)).await;
     for n in 0..3 {

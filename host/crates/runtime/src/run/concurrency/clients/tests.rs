@@ -29,7 +29,7 @@ async fn waiting(gates: &ConcurrencyLimits, count: usize) -> Vec<(InstancePermit
         runs.push((permit, client));
     }
     for gate in [&gates.guest, &gates.pool] {
-        for (_, wait) in gate.clients.lock().waits.iter_mut() {
+        for (_, wait) in gate.clients.0.lock().waits.iter_mut() {
             wait.waited = Duration::from_secs(60);
         }
     }
@@ -51,7 +51,7 @@ fn cut(runs: &mut [(InstancePermit, RunClient)]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn only_half_of_the_places_may_wait_while_others_queue_and_the_slowest_go() {
+async fn while_requests_queue_slow_clients_keep_at_most_half_of_the_slots() {
     let gates = gates(8);
     let mut runs = waiting(&gates, 7).await;
     gates.guest.clients.make_room(8, 0);
@@ -65,13 +65,13 @@ async fn only_half_of_the_places_may_wait_while_others_queue_and_the_slowest_go(
 }
 
 #[tokio::test]
-async fn a_wait_that_is_over_or_has_just_begun_is_never_cut() {
+async fn a_client_wait_that_has_ended_or_just_begun_is_never_cut() {
     let gates = gates(4);
     let mut runs = waiting(&gates, 3).await;
     runs[0].1.go_on().unwrap();
     gates.guest.clients.make_room(4, 50);
-    assert_eq!(gates.guest.clients.lock().leaving, 0, "two of four wait");
-    for (_, wait) in gates.guest.clients.lock().waits.iter_mut() {
+    assert_eq!(gates.guest.clients.0.lock().leaving, 0, "two of four wait");
+    for (_, wait) in gates.guest.clients.0.lock().waits.iter_mut() {
         wait.waited = Duration::ZERO;
     }
     assert!(poll(&mut runs[0].1, 0).is_pending());
@@ -80,7 +80,7 @@ async fn a_wait_that_is_over_or_has_just_begun_is_never_cut() {
 }
 
 #[tokio::test]
-async fn the_only_place_is_kept_by_a_client_that_moves_and_lost_by_one_that_does_not() {
+async fn a_client_keeps_the_only_slot_only_at_a_minimum_transfer_rate() {
     for (bytes, is_cut) in [(0, true), ((60 * 60) << 10, true), ((60 * 70) << 10, false)] {
         let gates = gates(1);
         let mut runs = waiting(&gates, 1).await;
@@ -93,7 +93,7 @@ async fn the_only_place_is_kept_by_a_client_that_moves_and_lost_by_one_that_does
 }
 
 #[tokio::test]
-async fn a_request_that_queues_gets_the_place_of_a_client_that_is_cut() {
+async fn a_queued_request_gets_the_slot_of_a_client_that_is_cut() {
     let gates = gates(2);
     let mut runs = waiting(&gates, 2).await;
     let queued = tokio::spawn({
@@ -106,6 +106,6 @@ async fn a_request_that_queues_gets_the_place_of_a_client_that_is_cut() {
     drop((permit, slowest));
     queued.await.unwrap().unwrap();
     drop(runs);
-    let waits = gates.guest.clients.lock();
+    let waits = gates.guest.clients.0.lock();
     assert_eq!((waits.waiting, waits.leaving, waits.waits.len()), (0, 0, 0));
 }
