@@ -177,6 +177,22 @@ fn a_crate_is_named_only_where_it_is_at_home() {
 }
 
 #[test]
+fn a_panic_poisons_no_lock() {
+    let mut faults = Vec::new();
+    for module in modules(&CRATES) {
+        for path in &module.source.paths {
+            if let ["std", "sync", "Condvar" | "Mutex" | "RwLock", ..] = path.segments[..] {
+                faults.push(format!("{}:{}", module.file, path.line));
+            }
+        }
+    }
+    assert_none(
+        &faults,
+        "locks are those of `parking_lot`, because no code of the host reacts to a poisoned lock",
+    );
+}
+
+#[test]
 fn every_file_says_what_it_is_for() {
     let files = host_files().into_iter();
     let faults: Vec<_> = files

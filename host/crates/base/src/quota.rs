@@ -21,9 +21,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::limits;
@@ -202,7 +203,7 @@ impl Quotas {
     /// Returns a handle of the peer at an address.
     pub fn peer(self: &Arc<Self>, address: IpAddr) -> QuotaPeer {
         let key = PeerKey::of(address);
-        let mut peers = lock(&self.peers);
+        let mut peers = self.peers.lock();
         let usage = Arc::clone(peers.entry(key).or_default());
         usage.handles.fetch_add(1, Relaxed);
         drop(peers);
@@ -254,7 +255,7 @@ impl Quotas {
 
     /// Returns the number of peers that hold a reservation or have an open handle.
     pub fn peers(&self) -> usize {
-        lock(&self.peers).len()
+        self.peers.lock().len()
     }
 
     fn total(&self, resource: QuotaResource) -> &QuotaTotal {
@@ -269,7 +270,7 @@ impl Quotas {
     ) -> Result<(), QuotaFull> {
         let total = self.total(resource);
         if !total.try_add(amount) {
-            let mut barren = lock(&self.making_room[resource as usize]);
+            let mut barren = self.making_room[resource as usize].lock();
             while !total.try_add(amount) {
                 let now = Instant::now();
                 if amount > total.max || !self.find_room(resource, asking, amount, now, &mut barren)
@@ -319,7 +320,7 @@ impl QuotaTotal {
         if self.lines.take_line((), now).is_none() {
             return;
         }
-        let mut told = lock(&self.told);
+        let mut told = self.told.lock();
         let (revoked, refused) = (self.revoked.load(Relaxed), self.refused.load(Relaxed));
         tracing::warn!(
             key = %format_args!("server.{}", resource.key()),
@@ -356,7 +357,7 @@ impl QuotaPeer {
             itself: None,
         };
         self.quotas.reserve(resource, asking, amount)?;
-        let mut entries = lock(&self.usage.entries[resource as usize]);
+        let mut entries = self.usage.entries[resource as usize].lock();
         let slot = entries.vacant_entry();
         let held = ReservationShared::new(self.clone(), resource, amount, slot.key());
         slot.insert(Arc::downgrade(&held));
@@ -408,7 +409,7 @@ impl Drop for QuotaPeer {
         if self.usage.handles.fetch_sub(1, AcqRel) > 1 {
             return;
         }
-        let mut peers = lock(&self.quotas.peers);
+        let mut peers = self.quotas.peers.lock();
         // A peer of the same address may have been added and removed meanwhile, so the entry may be a different one.
         let is_unused = |usage: &Arc<PeerUsage>| {
             Arc::ptr_eq(usage, &self.usage) && usage.handles.load(Relaxed) == 0
@@ -423,11 +424,6 @@ impl fmt::Debug for QuotaPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code panics while it holds one of these locks. Even a poisoned lock would guard consistent counts.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
@@ -114,7 +114,7 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
     if status.success() {
         return Ok(());
     }
-    let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+    let kept = std::mem::take(&mut *kept.lock());
     Err(BuildError::Failed {
         command: command.to_owned(),
         status,
@@ -143,7 +143,7 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<St
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = without_colours(&String::from_utf8_lossy(&line));
         telemetry::say(&line);
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = kept.lock();
         if kept.len() == LINES_MAX {
             kept.pop_front();
         }

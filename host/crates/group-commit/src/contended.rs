@@ -9,8 +9,9 @@
 //! Decision 8 in `host/docs/decisions` has the alternatives and the measurements.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::STORE_QUEUE_ROWS_MAX;
 use cloakroom_session::record::SessionId;
@@ -34,7 +35,7 @@ impl ContendedRows {
         if matches!(verdict, CommitVerdict::Committed | CommitVerdict::Failed(_)) {
             return;
         }
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         if rows.len() >= ROWS_MAX {
             rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
         }
@@ -45,7 +46,7 @@ impl ContendedRows {
 
     /// Returns whether another writer recently came first on this row.
     pub(crate) fn contain(&self, id: &SessionId, now: Instant) -> bool {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         match rows.get(id) {
             Some(noted_at) if now.duration_since(*noted_at) < KEPT => true,
             Some(_) => {

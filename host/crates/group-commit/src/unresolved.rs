@@ -6,8 +6,9 @@
 //! connections (for example because it is too large for a proxy), it must not break them repeatedly for other jobs.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::STORE_QUEUE_ROWS_MAX;
 use cloakroom_session::record::SessionId;
@@ -31,7 +32,7 @@ impl UnresolvedCommits {
         if matches!(commit.change, RowChange::Create(_)) {
             return;
         }
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         match verdict {
             CommitVerdict::Committed => {
                 rows.remove(&commit.id);
@@ -55,7 +56,7 @@ impl UnresolvedCommits {
 
     /// Returns whether a commit of this row may have been sent before.
     pub(crate) fn contain(&self, id: &SessionId, now: Instant) -> bool {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         if rows.len() >= ROWS_MAX {
             rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
             return rows.len() >= ROWS_MAX || rows.contains_key(id);

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed,
 };
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, Version};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::FrameParser;
@@ -95,7 +96,7 @@ impl ConnectionActivity {
 
     /// Changes the number of requests that the host is working on.
     fn work(&self, change: isize) {
-        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut working = self.working.lock();
         let before = *working;
         *working += change;
         // A connection whose reservation is revoked is about to be cut.
@@ -381,7 +382,7 @@ mod tests {
                 drop(request);
             }
             assert!(gives_way());
-            assert_eq!(*pulse.working.lock().unwrap(), 0);
+            assert_eq!(*pulse.working.lock(), 0);
         }
     }
 }

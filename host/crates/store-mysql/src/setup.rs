@@ -1,11 +1,12 @@
 //! Prepares a new connection: session settings, the server's variables, causality. Rejects a server that cannot serve
 //! now.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Error};
+use parking_lot::Mutex;
 
 use super::error::{ReadOnlyServer, StatementError, StatementErrorClass, StatementProgress};
 use super::server::{
@@ -46,17 +47,12 @@ struct RefusedServer {
 impl LearnedFacts {
     /// Returns the server as the last connection described it.
     pub(crate) fn server(&self) -> Option<ServerDescription> {
-        self.lock().server.clone()
+        self.0.lock().server.clone()
     }
 
     /// Returns the SQL that an administrator must run before the account can be used on this server.
     pub(crate) fn remedy(&self) -> Option<String> {
-        self.lock().remedy.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LearnedState> {
-        // No code panics in the middle of a change of it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remedy.clone()
     }
 }
 
@@ -104,7 +100,7 @@ pub(crate) fn set_up<'a>(
             Ok(None) => {}
             Err(detail) => return Err(refused_server(StatementErrorClass::Broken, detail)),
         }
-        let mut state = learned.lock();
+        let mut state = learned.0.lock();
         state.server = Some(facts.server(membership));
         state.remedy = None;
         Ok(())
@@ -138,7 +134,7 @@ async fn membership(
         .query::<(Option<i64>, Option<String>), _>(GROUP_MEMBERS)
         .await;
     let Some(members) = accept_refusal(members, &NO_SUCH_TABLE)? else {
-        if !std::mem::replace(&mut learned.lock().is_unknown_state_logged, true) {
+        if !std::mem::replace(&mut learned.0.lock().is_unknown_state_logged, true) {
             tracing::warn!(
                 grant = MEMBERS_RIGHT,
                 "the account of the session store may not read the members of the group: a server that was left after a failure is \
@@ -194,7 +190,7 @@ async fn set_causality(
     let detail = format!(
         "the account may not run `{sql}` (server error {code}); without {variable} a logout is not seen by every host: {remedy}"
     );
-    learned.lock().remedy = Some(remedy);
+    learned.0.lock().remedy = Some(remedy);
     Err(refused_server(StatementErrorClass::Broken, detail))
 }
 

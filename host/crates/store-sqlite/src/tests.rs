@@ -68,11 +68,11 @@ fn file_bytes(path: &Path, suffix: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_keeps_the_contract() {
-    let directories = std::sync::Mutex::new(Vec::new());
+    let directories = parking_lot::Mutex::new(Vec::new());
     let make = async || {
         let directory = TempDir::new().unwrap();
         let store = SqliteStore::open(&options(&directory)).unwrap();
-        directories.lock().unwrap().push(directory);
+        directories.lock().push(directory);
         Arc::new(store) as Arc<dyn SessionStore>
     };
     contract::check_all(make).await;

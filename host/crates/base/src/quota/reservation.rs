@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::{QuotaFull, QuotaPeer, QuotaResource, Quotas, lock};
+use super::{QuotaFull, QuotaPeer, QuotaResource, Quotas};
 
 /// The reservation was revoked because another peer needed the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,7 +185,9 @@ impl ReservationShared {
 
 impl Drop for ReservationShared {
     fn drop(&mut self) {
-        lock(&self.peer.usage.entries[self.resource as usize]).remove(self.slot);
+        self.peer.usage.entries[self.resource as usize]
+            .lock()
+            .remove(self.slot);
         self.give_all_back();
         self.count_change();
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 
 use super::reservation::{ReservationShared, RoomRequest, is_queued};
-use super::{ClientConnection, PeerKey, PeerUsage, QuotaResource, Quotas, lock};
+use super::{ClientConnection, PeerKey, PeerUsage, QuotaResource, Quotas};
 use crate::limits;
 
 impl RoomRequest<'_> {
@@ -154,7 +154,7 @@ impl Quotas {
 
     /// Returns the peers that hold the resource, with their amounts.
     fn holders(&self, resource: QuotaResource) -> Vec<(u64, Arc<PeerUsage>)> {
-        let peers = lock(&self.peers);
+        let peers = self.peers.lock();
         let held = |usage: &PeerUsage| usage.amounts[resource as usize].load(Relaxed);
         peers
             .values()
@@ -221,7 +221,8 @@ impl PeerUsage {
     /// Returns the peer's reservations. If one of them ends meanwhile, it is dropped after the lock is released, because it
     /// locks the table to remove itself.
     fn all(&self, resource: QuotaResource) -> Vec<Arc<ReservationShared>> {
-        lock(&self.entries[resource as usize])
+        self.entries[resource as usize]
+            .lock()
             .iter()
             .filter_map(|(_, held)| held.upgrade())
             .collect()

@@ -4,11 +4,12 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -144,7 +145,7 @@ impl LogQueue {
     /// Adds a line to the queue, or drops it if the queue is full. Never blocks. The line must be escaped and include its line
     /// break.
     pub(crate) fn push(&self, kind: LineKind, line: &[u8]) {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         if state.waiting.len() + line.len() > kind.room() {
             state.dropped[kind as usize] += 1;
             DROPPED[kind as usize].fetch_add(1, Ordering::Relaxed);
@@ -170,25 +171,20 @@ impl LogQueue {
     pub(crate) fn flush_for(&self, time_max: Duration) {
         let is_unwritten =
             |state: &mut LogQueueState| !state.waiting.is_empty() || state.is_writing;
-        let state = self.lock();
-        drop(
-            self.0
-                .is_written
-                .wait_timeout_while(state, time_max, is_unwritten),
-        );
+        let mut state = self.0.state.lock();
+        let is_written = &self.0.is_written;
+        is_written.wait_while_for(&mut state, is_unwritten, time_max);
     }
 
     fn write_for_ever(&self, target: &mut impl Write, tell: &impl Fn(&LogQueue, &Dropped)) {
         let mut batch = Vec::new();
         loop {
-            let state = self.lock();
-            let state = self
-                .0
-                .has_lines
-                .wait_while(state, |state| state.waiting.is_empty());
+            let mut state = self.0.state.lock();
+            let is_empty = |state: &mut LogQueueState| state.waiting.is_empty();
+            self.0.has_lines.wait_while(&mut state, is_empty);
             drop(state);
             thread::sleep(GATHERED_FOR);
-            let mut state = self.lock();
+            let mut state = self.0.state.lock();
             std::mem::swap(&mut batch, &mut state.waiting);
             let dropped = std::mem::take(&mut state.dropped);
             state.is_writing = true;
@@ -200,14 +196,9 @@ impl LogQueue {
             // The thread continues if standard error cannot be written: the error cannot be reported anywhere.
             let _ = target.write_all(&batch).and_then(|()| target.flush());
             batch.clear();
-            self.lock().is_writing = false;
+            self.0.state.lock().is_writing = false;
             self.0.is_written.notify_all();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LogQueueState> {
-        // No code panics in the middle of a change, so the state stays consistent.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -319,13 +310,13 @@ mod tests {
         // Each kind still finds room when the kind before it does not.
         for kind in KINDS {
             let taken = (0..2048).take_while(|_| {
-                let before = lines.lock().dropped;
+                let before = lines.0.state.lock().dropped;
                 lines.push(kind, &line);
-                lines.lock().dropped == before
+                lines.0.state.lock().dropped == before
             });
             assert!(taken.count() > 64, "{kind:?}");
         }
-        assert_eq!(lines.lock().waiting.len(), WAITING_BYTES_MAX);
+        assert_eq!(lines.0.state.lock().waiting.len(), WAITING_BYTES_MAX);
         lines.push(LineKind::Access, b"one more\n");
         assert!(LineKind::Access.dropped() >= 2, "the metric counts it");
 

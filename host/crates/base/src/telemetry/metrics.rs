@@ -4,9 +4,10 @@
 //! metrics that exist, so the series of a guest's version end with the version. This module knows names and labels. Ids, paths
 //! and data are never labels.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, IntGauge, Opts, Registry, TextEncoder};
 
@@ -162,7 +163,7 @@ impl GuestMetrics {
 
     /// Returns the metrics of one version. While they are in use, every call returns the same ones.
     pub fn version(self: &Arc<Self>, number: u64) -> Arc<VersionMetrics> {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions = self.versions.lock();
         versions.retain(|version| version.strong_count() > 0);
         let held = versions.iter().filter_map(Weak::upgrade);
         let known = held.into_iter().find(|version| version.number == number);
@@ -248,7 +249,7 @@ impl GuestMetrics {
             denials.for_each(|(_, total)| scrape.add(total));
             scrape.add(&self.without_connection);
         }
-        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = self.versions.lock();
         for version in versions.iter().filter_map(Weak::upgrade) {
             version.tell(scrape);
         }

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The interval of the rate limit.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ impl<K: Eq + Hash> RateLimitedLines<K> {
     /// Returns permission to log a line under this key. Returns `None` if the limit is reached, and counts the line as omitted.
     pub fn take_line(&self, key: K, now: Instant) -> Option<LinePermit> {
         // No code panics in the middle of a change, so the map stays consistent.
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.windows.lock();
         let window = windows.entry(key).or_insert(RecurringWindow {
             since: now,
             lines: 0,

@@ -1,10 +1,11 @@
 //! The build state of each guest, and the page that is served while a guest cannot serve.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Uri};
+use parking_lot::Mutex;
 
 use super::console_layer::{POLL, RequestPaths};
 use super::host_check::HostCheck;
@@ -55,12 +56,14 @@ impl GuestBuilds {
             command: command.to_owned(),
             since_ms: self.clock.now_ms(),
         };
-        self.states().insert(guest.to_owned(), state);
+        self.states.lock().insert(guest.to_owned(), state);
     }
 
     /// Records that the first build of a guest has reached this command.
     pub(crate) fn goes_on(&self, guest: &str, command: &str) {
-        if let Some(BuildState::FirstBuild { command: shown, .. }) = self.states().get_mut(guest) {
+        if let Some(BuildState::FirstBuild { command: shown, .. }) =
+            self.states.lock().get_mut(guest)
+        {
             *shown = command.to_owned();
         }
     }
@@ -75,23 +78,27 @@ impl GuestBuilds {
             output: error.output().to_owned(),
             since_ms: self.clock.now_ms(),
         };
-        self.states()
+        self.states
+            .lock()
             .insert(guest.to_owned(), BuildState::Broken(notice));
     }
 
     /// Records that the build of a guest produced a component.
     pub(crate) fn is_built(&self, guest: &str) {
-        self.states().insert(guest.to_owned(), BuildState::Built);
+        self.states
+            .lock()
+            .insert(guest.to_owned(), BuildState::Built);
     }
 
     /// Removes a guest that is no longer built by this host.
     pub(crate) fn forget(&self, guest: &str) {
-        self.states().remove(guest);
+        self.states.lock().remove(guest);
     }
 
     /// Returns whether the last build of every guest produced a component.
     pub(crate) fn are_all_built(&self) -> bool {
-        self.states()
+        self.states
+            .lock()
             .values()
             .all(|state| matches!(state, BuildState::Built))
     }
@@ -107,7 +114,7 @@ impl GuestBuilds {
             output: String::new(),
             since_ms,
         };
-        match self.states().get(guest) {
+        match self.states.lock().get(guest) {
             Some(BuildState::FirstBuild { command, since_ms }) => {
                 let title = format!("{guest} is being built: `{command}`");
                 return Some(passing("building", title, *since_ms));
@@ -134,11 +141,6 @@ impl GuestBuilds {
             let title = format!("{guest} is being loaded");
             passing("loading", title, self.started_ms)
         })
-    }
-
-    fn states(&self) -> MutexGuard<'_, HashMap<String, BuildState>> {
-        // No code panics while it changes the map.
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::{FlushOnDrop, escape};
@@ -93,7 +95,7 @@ impl Console {
             }
         }
         line.push('\n');
-        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut to = self.to.lock();
         // An error is ignored: if the terminal is gone, there is no place to report that.
         let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
     }
@@ -124,13 +126,13 @@ pub(crate) mod tests {
 
     impl Paper {
         pub(crate) fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+            String::from_utf8(self.0.lock().clone()).unwrap()
         }
     }
 
     impl Write for Paper {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 

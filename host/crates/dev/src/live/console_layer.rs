@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::{Method, Uri};
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -38,7 +39,7 @@ impl RequestPaths {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let shown: String = target.chars().take(PATH_CHARS_MAX).collect();
         let (method, _) = telemetry::cut(method.as_str(), REQUEST_METHOD_BYTES_MAX);
-        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.0.lock();
         if paths.len() >= PATHS_MAX {
             // The map grows this large only if the log filter drops the access events that would remove the entries.
             paths.clear();
@@ -47,7 +48,7 @@ impl RequestPaths {
     }
 
     fn take(&self, request_id: &str) -> Option<String> {
-        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.0.lock();
         paths.remove(request_id)
     }
 }
@@ -115,7 +116,7 @@ impl ConsoleLayer {
     fn version(&self, level: Level, said: &EventFields) {
         let (guest, error) = (said.get("guest"), said.get("error"));
         let name = format!("{guest}  ");
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.refusals.lock();
         if level > Level::WARN {
             refusals.remove(guest);
             let ready = format!("version {} is ready", said.get("version"));

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +105,7 @@ impl ControlServer {
         let is_get = head.method == Method::GET;
         match part {
             HostPart::Whole => {
-                self.hosts().remove(&id);
+                self.hosts.lock().remove(&id);
                 Ok(no_content())
             }
             HostPart::Clock if is_get => Ok(ok(&ClockReading {
@@ -135,13 +136,13 @@ impl ControlServer {
         })?;
         let url = format!("http://{}", host.address());
         let number = self.last_host.fetch_add(1, Ordering::Relaxed) + 1;
-        self.hosts().insert(number, Arc::new(host));
+        self.hosts.lock().insert(number, Arc::new(host));
         let started = StartedHost { host: number, url };
         Ok(reply::json(StatusCode::CREATED, &started))
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
-        let hosts = self.hosts().len();
+        let hosts = self.hosts.lock().len();
         if hosts < limits::TRIAL_HOSTS_MAX {
             return Ok(());
         }
@@ -152,16 +153,11 @@ impl ControlServer {
     }
 
     fn host(&self, number: u64) -> Result<Arc<TestHost>, Refusal> {
-        let host = self.hosts().get(&number).cloned();
+        let host = self.hosts.lock().get(&number).cloned();
         host.ok_or_else(|| {
             let sentence = format!("there is no host {number}: it was ended, or never started");
             problem(StatusCode::NOT_FOUND, sentence)
         })
-    }
-
-    fn hosts(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<TestHost>>> {
-        // Each call leaves the map in a consistent state.
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

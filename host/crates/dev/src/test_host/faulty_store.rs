@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use cloakroom_session::record::{CommitToken, Document, SessionId, SessionRecord};
 use cloakroom_session::store::memory::MemoryStore;
@@ -53,17 +55,12 @@ impl FaultyStore {
 
     /// Queues a change of another host. Each commit applies at most one queued change.
     pub(crate) fn send(&self, rival: RivalWrite) {
-        self.rivals().push_back(rival);
+        self.rivals.lock().push_back(rival);
     }
 
     /// Returns how many queued changes have not been applied yet.
     pub(crate) fn waiting(&self) -> usize {
-        self.rivals().len()
-    }
-
-    fn rivals(&self) -> MutexGuard<'_, VecDeque<RivalWrite>> {
-        // Each call leaves the queue in a consistent state.
-        self.rivals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rivals.lock().len()
     }
 
     /// Returns the error of the MySQL store for an unreachable server: nothing was sent, and a retry may succeed.
@@ -96,7 +93,7 @@ impl FaultyStore {
         if self.waiting() == 0 || row(&self.rows, id, now_s).await.is_none() {
             return;
         }
-        let Some(rival) = self.rivals().pop_front() else {
+        let Some(rival) = self.rivals.lock().pop_front() else {
             return;
         };
         // Requests of this host may write the row at the same time. The change is retried until it succeeds.

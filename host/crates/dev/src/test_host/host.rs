@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::faulty_store::FaultyStore;
@@ -162,13 +163,13 @@ impl TestHost {
 
     /// Returns the host's wall-clock time in milliseconds since the epoch.
     pub(crate) fn now_ms(&self) -> i64 {
-        self.clock().now_ms()
+        self.clock.lock().now_ms()
     }
 
     /// Moves the clock and returns the new time. Returns `None` if that would exceed [`limits::TRIAL_CLOCK_MS_MAX`].
     pub(crate) fn advance(&self, by_ms: u64) -> Option<i64> {
         // The lock is held over both steps, so that two concurrent moves cannot exceed the limit together.
-        let clock = self.clock();
+        let clock = self.clock.lock();
         let by_ms = i64::try_from(by_ms).ok()?;
         let to_ms = clock.now_ms().checked_add(by_ms)?;
         if to_ms > limits::TRIAL_CLOCK_MS_MAX {
@@ -178,18 +179,13 @@ impl TestHost {
         Some(to_ms)
     }
 
-    fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
-        // A panic while the lock is held does not leave the clock in an inconsistent state.
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Stores a session, even while the store is unavailable. Returns the `Cookie` header for it.
     ///
     /// # Errors
     /// Returns an error if a guest could not have created this session.
     pub(crate) async fn seed(&self, data: &OrderedMembers) -> Result<String, SeedError> {
         let seed = self.sessions.seed(data.iter())?;
-        let now_s = self.clock().now_s();
+        let now_s = self.clock.lock().now_s();
         // The id is new, so the commit succeeds.
         self.rows
             .commit_many(slice::from_ref(&seed.commit), now_s)
@@ -199,7 +195,7 @@ impl TestHost {
 
     /// Returns the stored sessions that have not expired, ordered by their expiry. Leaves out rows that are not valid sessions.
     pub(crate) fn stored(&self) -> Vec<StoredSession> {
-        let rows = self.rows.rows(self.clock().now_s()).into_iter();
+        let rows = self.rows.rows(self.clock.lock().now_s()).into_iter();
         let stored = rows.filter_map(|(_, row)| {
             Some(StoredSession {
                 data: VisibleSession(Document::parse(&row.data).ok()?),

@@ -10,8 +10,9 @@
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use cloakroom_base::quota::{ClientConnection, PeerKey};
@@ -109,13 +110,13 @@ impl<W> FairQueue<W> {
 
     /// Returns the number of free slots and the number of requests that wait for one.
     pub(crate) fn usage(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.free, state.waiting)
     }
 
     /// Takes a slot if one is free.
     pub(crate) fn try_enter(self: &Arc<Self>) -> Option<QueueSlot<W>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.free = state.free.checked_sub(1)?;
         drop(state);
         Some(QueueSlot(Some(Arc::clone(self))))
@@ -131,7 +132,7 @@ impl<W> FairQueue<W> {
         source: ClientConnection,
         wish: W,
     ) -> Result<QueueWaiter<W>, QueueFull> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Dropped after the lock is released, because dropping it wakes the task of the evicted request.
         let mut _evicted = None;
         if state.waiting >= self.waiters_max {
@@ -161,7 +162,7 @@ impl<W> FairQueue<W> {
     /// Takes the next waiter out of the queue if it accepts the alternative on offer. It counts as served and gets no
     /// slot.
     pub(crate) fn take_next_if(&self, can_be_fulfilled: impl FnOnce(&W) -> bool) -> NextWaiter<W> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let Some(next) = state.next() else {
             return NextWaiter::Nobody;
         };
@@ -184,13 +185,8 @@ impl<W> FairQueue<W> {
                 return;
             };
             refused.0 = None;
-            next = self.lock().take_next();
+            next = self.state.lock().take_next();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FairQueueState<W>> {
-        // No code panics while it holds this lock, and a poisoned lock would still guard consistent counts.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -371,14 +367,14 @@ impl<W> QueueWaiter<W> {
 impl<W> Drop for QueueWaiter<W> {
     fn drop(&mut self) {
         // The removed entry is dropped after the lock is released.
-        let _taken = self.queue.lock().remove(self.source, self.number);
+        let _taken = self.queue.state.lock().remove(self.source, self.number);
     }
 }
 
 impl<W> Drop for QueueSlot<W> {
     fn drop(&mut self) {
         if let Some(queue) = self.0.take() {
-            let next = queue.lock().take_next();
+            let next = queue.state.lock().take_next();
             queue.hand_over(next);
         }
     }

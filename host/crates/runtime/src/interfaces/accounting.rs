@@ -1,8 +1,10 @@
 //! State of one request that lasts over all its runs: its source, whether it had effects outside the host, and the denials that were
 //! logged. This module knows neither the session nor the grants.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::denials::{DenialCounters, GrantDenial};
 use cloakroom_base::quota::ClientConnection;
@@ -84,7 +86,7 @@ impl RequestAccounting {
         };
         denials.count(denial);
         let grant = denial.grant();
-        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.told.lock();
         if !told.contains(&grant) {
             told.push(grant);
             drop(told);

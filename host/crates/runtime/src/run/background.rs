@@ -18,9 +18,11 @@ use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::Thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::LANE_NICENESS;
 use cloakroom_base::quota::{ClientConnection, PeerKey};
@@ -178,7 +180,7 @@ impl BackgroundShared {
     fn deliver(&self, delivery: Delivery) {
         loop {
             for inbox in &self.inboxes {
-                if let Ok(mut inbox) = inbox.try_lock() {
+                if let Some(mut inbox) = inbox.try_lock() {
                     return inbox.push(delivery);
                 }
             }
@@ -209,21 +211,16 @@ impl BackgroundShared {
     }
 
     fn due(&self) -> Option<Arc<dyn BackgroundTask>> {
-        let mut turns = lock(&self.turns);
+        let mut turns = self.turns.lock();
         for inbox in &self.inboxes {
             // Each inbox has its own lock, and this thread never holds two of them.
-            let delivered = std::mem::take(&mut *lock(inbox));
+            let delivered = std::mem::take(&mut *inbox.lock());
             for (guest, source, turn) in delivered {
                 turns.push(guest, source, turn);
             }
         }
         turns.pop()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No thread panics while it holds one of these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tasks in the order in which they run, by guest, client and connection.

@@ -6,7 +6,7 @@
 mod clients;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::error::GuestFailure;
@@ -15,6 +15,7 @@ use crate::settings::GuestLimits;
 use clients::WaitingClients;
 use cloakroom_base::limits::CLIENT_LOOK_INTERVAL;
 use cloakroom_base::quota::{ClientConnection, Reservation};
+use parking_lot::Mutex;
 
 pub(crate) use clients::RunClient;
 
@@ -91,7 +92,7 @@ pub(crate) struct GuestConcurrencyLimits(Mutex<HashMap<String, Weak<ConcurrencyL
 impl GuestConcurrencyLimits {
     /// Returns the concurrency limit of a guest with these settings.
     pub(crate) fn of(&self, name: &str, limits: &GuestLimits) -> Arc<ConcurrencyLimit> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.0.lock();
         gates.retain(|_, gate| gate.strong_count() > 0);
         let known = gates.get(name).and_then(Weak::upgrade);
         if let Some(gate) = known.filter(|gate| gate.is_like(limits)) {
@@ -254,11 +255,11 @@ mod tests {
                     .enter(soon(), ClientConnection::default())
                     .await
                     .unwrap();
-                order.lock().unwrap().push(number);
+                order.lock().push(number);
             }
         };
         tokio::join!(wait(0), wait(1), wait(2), wait(3), async { drop(inside) });
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(*order.lock(), [0, 1, 2, 3]);
     }
 
     #[tokio::test]

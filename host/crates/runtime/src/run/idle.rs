@@ -12,9 +12,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
@@ -99,18 +100,18 @@ impl IdleInstances {
     /// Takes the instance that became idle most recently, and frees its idle permit. The caller must hold a running
     /// permit.
     pub(crate) fn take(&self) -> Option<GuestInstance> {
-        let (_, kept) = self.lock().instances.pop_back()?;
+        let (_, kept) = self.parked.lock().instances.pop_back()?;
         Some(kept.instance)
     }
 
     /// Returns the number of idle instances.
     pub(crate) fn len(&self) -> usize {
-        self.lock().instances.len()
+        self.parked.lock().instances.len()
     }
 
     /// Drops all idle instances and accepts no further ones.
     pub(crate) fn close(&self) {
-        let mut parked = self.lock();
+        let mut parked = self.parked.lock();
         parked.is_closed = true;
         parked.sweeper = None;
         let instances = std::mem::take(&mut parked.instances);
@@ -125,7 +126,7 @@ impl IdleInstances {
     }
 
     fn put(self: &Arc<Self>, kept: Box<IdleInstance>) {
-        let mut parked = self.lock();
+        let mut parked = self.parked.lock();
         if parked.is_closed {
             // Dropping an instance is slow, so release the lock first.
             drop(parked);
@@ -139,7 +140,7 @@ impl IdleInstances {
 
     /// Drops the instances that were idle for too long. Returns the time of the next sweep, if any instance is left.
     fn sweep(&self) -> Option<Instant> {
-        let mut parked = self.lock();
+        let mut parked = self.parked.lock();
         let now = Instant::now();
         let is_due = |(since, _): &(Instant, Box<IdleInstance>)| *since + self.idle_max <= now;
         let due = parked.instances.iter().take_while(|it| is_due(it)).count();
@@ -158,11 +159,6 @@ impl IdleInstances {
         if !instances.is_empty() {
             self.lane.drop_aside(instances);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ParkedInstance> {
-        // No code panics while it holds the lock.
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The output of guests as events of the host's log: their time, their order and their guest.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
@@ -22,7 +22,7 @@ impl Events {
     }
 
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }
 
@@ -31,7 +31,7 @@ impl<S: Subscriber> Layer<S> for Events {
         if event.metadata().target() == "guest" {
             let mut line = Line::default();
             event.record(&mut line);
-            let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut events = self.0.lock();
             events.push(format!("{}{}", line.fields, line.message));
         }
     }

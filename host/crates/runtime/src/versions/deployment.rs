@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::health_watch;
 use super::history::{VersionHistory, VersionRecord};
@@ -117,28 +118,28 @@ impl Deployment {
 
     /// Returns the settings for the next version.
     pub fn settings(&self) -> GuestSettings {
-        self.ledger().settings.clone()
+        self.ledger.lock().settings.clone()
     }
 
     /// Returns the digest of the component's file from when a version was last loaded from it. The live version can
     /// have another digest, if it was uploaded or is an earlier version.
     pub(crate) fn file(&self) -> Option<ComponentDigest> {
-        self.ledger().file
+        self.ledger.lock().file
     }
 
     /// Records the digest of the component's file when a version was loaded from it.
     pub(crate) fn note_file(&self, content: ComponentDigest) {
-        self.ledger().file = Some(content);
+        self.ledger.lock().file = Some(content);
     }
 
     /// Returns why the last proposed version does not serve. Returns `None` if it serves, or if it brought nothing new.
     pub fn refusal(&self) -> Option<String> {
-        self.ledger().refusal.clone()
+        self.ledger.lock().refusal.clone()
     }
 
     /// Clears the refusal, because the last proposal equals the live version.
     pub(crate) fn forget_refusal(&self) {
-        self.ledger().refusal = None;
+        self.ledger.lock().refusal = None;
     }
 
     /// Retires the guest, because the configuration no longer contains it. Requests that have already found this
@@ -147,7 +148,7 @@ impl Deployment {
     /// Must be called within a tokio runtime.
     pub fn retire(self: &Arc<Self>) {
         let serving = self.serving.load();
-        let ledger = self.ledger();
+        let ledger = self.ledger.lock();
         let canary = serving.canary.iter().map(|(guest, _)| guest);
         for guest in serving.live.iter().chain(canary) {
             guest.keep_no_instances();
@@ -158,7 +159,7 @@ impl Deployment {
     /// Returns all remembered versions, the newest first.
     pub fn versions(&self) -> Vec<VersionReport> {
         let serving = self.serving.load();
-        let ledger = self.ledger();
+        let ledger = self.ledger.lock();
         let running = |number: u64| {
             let canary = serving.canary.iter().map(|(guest, _)| guest);
             let mut guests = serving.live.iter().chain(canary);
@@ -181,7 +182,7 @@ impl Deployment {
 
     /// Records a new candidate and returns its version number.
     pub(crate) fn propose(&self, origin: VersionOrigin, since_ms: i64) -> u64 {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         ledger.last_number += 1;
         let number = ledger.last_number;
         ledger.records.push_back(VersionRecord {
@@ -197,7 +198,7 @@ impl Deployment {
 
     /// Removes a proposal as if it had never been made.
     pub(crate) fn withdraw(&self, number: u64) {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         ledger.records.retain(|record| record.number != number);
         if ledger.last_number == number {
             ledger.last_number -= 1;
@@ -207,7 +208,7 @@ impl Deployment {
     /// Records that a candidate was refused. The live version continues to serve.
     pub(crate) fn refuse(&self, number: u64, reason: String) {
         self.metrics.refused();
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         ledger.refusal = Some(reason.clone());
         ledger.set_state(number, VersionState::Failed { reason });
     }
@@ -218,7 +219,7 @@ impl Deployment {
     /// Must be called within a tokio runtime.
     pub(crate) fn activate(self: &Arc<Self>, number: u64, guest: Guest, settings: GuestSettings) {
         let guest = Arc::new(guest.numbered(number, self.metrics.version(number)));
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         if let Some(record) = ledger.record(number) {
             record.component = Some(guest.component().clone());
         }
@@ -252,7 +253,7 @@ impl Deployment {
     /// # Errors
     /// [`RollbackError`]
     pub fn roll_back(self: &Arc<Self>, expected: Option<u64>) -> Result<u64, RollbackError> {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         let live = self.live_version();
         if let Some(expected) = expected.filter(|expected| *expected != live) {
             return Err(RollbackError::Stale { expected, live });
@@ -272,7 +273,7 @@ impl Deployment {
     ///
     /// Must be called within a tokio runtime.
     pub(crate) fn drop_canary(self: &Arc<Self>) {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         let mut serving = ServingVersions::clone(&self.serving.load());
         self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
         self.serving.store(Arc::new(serving));
@@ -280,7 +281,7 @@ impl Deployment {
 
     /// Rolls back a version that failed too often.
     pub(crate) fn take_back(self: &Arc<Self>, number: u64) {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         let mut serving = ServingVersions::clone(&self.serving.load());
         let is_canary = matches!(&serving.canary, Some((guest, _)) if guest.version() == number);
         let Some(guest) = (if is_canary {
@@ -312,7 +313,7 @@ impl Deployment {
 
     /// Makes the canary serve all visitors.
     pub(crate) fn promote(self: &Arc<Self>, number: u64) {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         let mut serving = ServingVersions::clone(&self.serving.load());
         match serving.canary.take() {
             Some((guest, _)) if guest.version() == number => {
@@ -325,7 +326,7 @@ impl Deployment {
 
     /// Records that the last request of a version has ended.
     pub(crate) fn has_drained(&self, number: u64) {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger.lock();
         if let Some(record) = ledger.record(number)
             && record.state == VersionState::Draining
         {
@@ -414,10 +415,5 @@ impl Deployment {
         ledger.set_state(old.version(), fate);
         old.keep_no_instances();
         health_watch::over_draining(self, old, ledger.settings.rollout.drain_max);
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, VersionHistory> {
-        // No code panics in the middle of a change, so even a poisoned lock guards a consistent ledger.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

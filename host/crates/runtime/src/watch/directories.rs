@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::hint::ChangeHint;
@@ -42,7 +43,7 @@ impl PendingHints {
 
     /// Takes all hints since the last call.
     pub(crate) fn take(&self) -> HashMap<Name, ChangeHint> {
-        std::mem::take(&mut *self.hints())
+        std::mem::take(&mut *self.hints.lock())
     }
 
     fn hear(&self, event: notify::Result<Event>) {
@@ -82,18 +83,13 @@ impl PendingHints {
     }
 
     fn put(&self, guests: &[Name], hint: ChangeHint) {
-        let mut hints = self.hints();
+        let mut hints = self.hints.lock();
         for guest in guests {
             let heard = hints.entry(Arc::clone(guest)).or_insert(hint);
             *heard = heard.and(hint);
         }
         drop(hints);
         self.arrived.notify_one();
-    }
-
-    fn hints(&self) -> MutexGuard<'_, HashMap<Name, ChangeHint>> {
-        // No code panics in the middle of a change to the hints.
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

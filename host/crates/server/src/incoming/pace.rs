@@ -2,12 +2,13 @@
 //! stops arriving is also detected.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use super::PolledFrame;
@@ -48,19 +49,13 @@ struct WakeNote {
     reader: AtomicWaker,
 }
 
-impl WakeNote {
-    fn rang_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.rang_at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Wake for WakeNote {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rang_at().get_or_insert_with(Instant::now);
+        self.rang_at.lock().get_or_insert_with(Instant::now);
         self.reader.wake();
     }
 }
@@ -151,7 +146,7 @@ impl PieceWait {
         poll: impl FnOnce(&mut Context<'_>) -> PolledFrame,
     ) -> (Option<Instant>, PolledFrame) {
         self.bell.reader.register(cx.waker());
-        let rang_at = self.bell.rang_at().take();
+        let rang_at = self.bell.rang_at.lock().take();
         let waker = Waker::from(Arc::clone(&self.bell));
         let polled = poll(&mut Context::from_waker(&waker));
         (rang_at, polled)
@@ -260,7 +255,7 @@ mod tests {
         // The byte arrived immediately and is read half a minute later.
         age(&mut body, Duration::from_secs(30));
         let bell = &body.timer.wait.as_ref().unwrap().bell;
-        *bell.rang_at() = body.timer.wait.as_ref().unwrap().since;
+        *bell.rang_at.lock() = body.timer.wait.as_ref().unwrap().since;
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1))));
         assert!(
             body.timer.left > Duration::from_secs(9),

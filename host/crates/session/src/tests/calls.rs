@@ -1,6 +1,6 @@
 //! The calls on the handle: their results and refusals, and that a refused call changes nothing.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::super::{CookieChange, Session, SessionCallError, SessionError};
 use super::fixture::{NOW_MS, SessionFixture, keys};
@@ -331,13 +331,13 @@ async fn once_released_a_session_is_read_only() {
             let kept = &kept;
             async move {
                 session.set("a", "2").await?;
-                *kept.lock().unwrap() = Some(session);
+                *kept.lock() = Some(session);
                 Ok(())
             }
         }),
     );
     answered(outcome.await);
-    let session = kept.lock().unwrap().take().expect("the guest's handle");
+    let session = kept.lock().take().expect("the guest's handle");
     let after_commit = fixture.data(&id).await;
     for (n, told) in changes(&session).await.into_iter().enumerate() {
         assert_eq!(

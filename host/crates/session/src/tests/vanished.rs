@@ -172,7 +172,7 @@ async fn of_two_logins_at_once_one_has_the_session() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1")]);
     let mut inner = None;
-    let id_found = std::sync::Mutex::new(&mut inner);
+    let id_found = parking_lot::Mutex::new(&mut inner);
     let outcome = fixture.request(
         &id,
         guest(|session, number| {
@@ -186,7 +186,7 @@ async fn of_two_logins_at_once_one_has_the_session() {
                         Ok(session.set("user", "\"inner\"").await?)
                     });
                     let cookie = answered(fixture.request(id, other).await).1;
-                    **id_found.lock().unwrap() = Some(set_for(&cookie));
+                    **id_found.lock() = Some(set_for(&cookie));
                 }
                 Ok(number)
             }

@@ -130,7 +130,7 @@ fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
         "none has stalled yet"
     );
     {
-        let mut answers = lock(&outbox.answers);
+        let mut answers = outbox.answers.lock();
         let long_ago = Instant::now() - limits::UNTAKEN_STALL_MIN;
         answers.each[0].moved_at = long_ago;
         answers.each[1].moved_at = long_ago - Duration::from_secs(1);
@@ -140,10 +140,10 @@ fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
 
     let revoked: Vec<_> = charges.iter().map(is_revoked).collect();
     assert_eq!(revoked, [true, true, false]);
-    assert_eq!(lock(&outbox.answers).bytes, 3 * EACH);
+    assert_eq!(outbox.answers.lock().bytes, 3 * EACH);
     assert_eq!(quotas.used(R), 3 * EACH);
     drop((charges, fresh, last));
-    let answers = lock(&outbox.answers);
+    let answers = outbox.answers.lock();
     assert_eq!(
         (answers.bytes, answers.each.len(), quotas.used(R)),
         (0, 0, 0)
@@ -217,7 +217,7 @@ fn charges_add_up_whatever_comes() {
             assert!(quotas.used(R) <= 20 * EACH, "seed {seed}");
         }
         drop((charges, pieces));
-        let answers = lock(&outbox.answers);
+        let answers = outbox.answers.lock();
         assert_eq!((answers.bytes, answers.each.len()), (0, 0), "seed {seed}");
         assert_eq!(
             (quotas.used(R), outbox.handed.load(Relaxed)),

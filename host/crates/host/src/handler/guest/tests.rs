@@ -1,12 +1,12 @@
 //! Tests of the head that a guest sees, and of the number that identifies a visitor. No guest runs.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::header::COOKIE;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Empty;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::handler::{HookResponse, Options, ProxyTrust, RequestHook, RoutedGuests};
@@ -68,7 +68,7 @@ impl RequestHook for CookieRecorder {
     fn answers(&self, _: &Deployment, _: &Route, head: &request::Parts) -> Option<HookResponse> {
         let cookies = head.headers.get_all(COOKIE).iter();
         let cookies = cookies.map(|value| value.to_str().unwrap().to_owned());
-        self.0.lock().unwrap().extend(cookies);
+        self.0.lock().extend(cookies);
         Some(HookResponse {
             response: Response::new("instead".to_owned()),
             kind: "test",
@@ -137,5 +137,5 @@ async fn the_request_hook_sees_no_session_cookie() {
     };
     let response = handler.answer(request("a=1; connect.sid=s%3Ax.y"), ends);
     assert_eq!(response.await.status(), StatusCode::OK);
-    assert_eq!(*hook.0.lock().unwrap(), ["a=1"]);
+    assert_eq!(*hook.0.lock(), ["a=1"]);
 }

@@ -210,7 +210,7 @@ fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn()
 /// Asserts that all data about the waiters agree.
 #[track_caller]
 fn assert_consistent(queue: &FairQueue, seed: u64) {
-    let state = queue.lock();
+    let state = queue.state.lock();
     assert_eq!(state.turns.len(), state.peers.len(), "seed {seed}");
     let of_peers = state.peers.values().map(|peer| peer.waiting);
     assert_eq!(of_peers.sum::<usize>(), state.waiting, "seed {seed}");
@@ -272,7 +272,7 @@ fn slots_and_waiters_are_counted_exactly() {
         }
         drop((slots, waiters));
         assert_eq!(queue.usage(), (SLOTS, 0), "seed {seed}");
-        let state = queue.lock();
+        let state = queue.state.lock();
         assert!(state.peers.is_empty() && state.turns.is_empty());
     }
 }

@@ -1,8 +1,10 @@
 //! The rate at which one version of a guest may log over all its runs. All guests share the log, so a guest that floods
 //! it loses only its own lines.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::telemetry::metrics::GuestMetrics;
 
@@ -50,7 +52,7 @@ impl LineAllowance {
     }
 
     pub(crate) fn take(&self, line: &str, now: Instant) -> LineDecision {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock();
         let is_over = |since: Instant| now.saturating_duration_since(since) >= WINDOW;
         if window.since.is_none_or(is_over) {
             window.since = Some(now);

@@ -15,8 +15,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -119,7 +120,7 @@ impl OutboundPool {
     }
 
     pub(crate) fn usage(&self) -> OutboundUsage {
-        let idle = self.idle();
+        let idle = self.idle.lock();
         let ready = idle.0.iter().filter(|idle| idle.connection.is_ready());
         OutboundUsage {
             open: self.max.saturating_sub(self.queue.usage().0),
@@ -128,17 +129,13 @@ impl OutboundPool {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, IdleConnections> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Closes a connection if it is still idle.
     fn end(&self, id: u64) {
-        self.idle().end(|idle| idle.id == id);
+        self.idle.lock().end(|idle| idle.id == id);
     }
 }
 
@@ -174,7 +171,7 @@ impl GuestPools {
 
     /// Returns the connections of the guest `name`, which may have at most `max` of them.
     pub(crate) fn of(&self, name: &str, max: usize) -> Arc<GuestPool> {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guests = self.guests.lock();
         guests.retain(|_, guest| guest.strong_count() > 0);
         let known = guests.get(name).and_then(Weak::upgrade);
         if let Some(guest) = known.filter(|guest| guest.max == max) {
@@ -295,7 +292,7 @@ impl GuestPool {
         key: &PoolKey,
     ) -> Result<QueueResult, PoolFull> {
         let (mut waiter, given) = {
-            let mut idle = self.pool.idle();
+            let mut idle = self.pool.idle.lock();
             if let Some(connection) = idle.take(key) {
                 return Ok(QueueResult::Kept(connection));
             }
@@ -337,7 +334,7 @@ impl GuestPool {
     }
 
     fn keep(&self, key: PoolKey, mut connection: OutboundConnection) -> Option<u64> {
-        let mut idle = self.pool.idle();
+        let mut idle = self.pool.idle.lock();
         loop {
             match self.next(&key) {
                 NextWaiter::Nobody => break,

@@ -1,7 +1,8 @@
 //! Limits concurrent compilations: a few at a time, and never the same code twice. This module knows nothing of compiling.
 
 use std::collections::HashSet;
-use std::sync::{Condvar, Mutex, PoisonError};
+
+use parking_lot::{Condvar, Mutex};
 
 /// The permits of all compilations.
 #[derive(Debug)]
@@ -29,13 +30,10 @@ impl CompileLimit {
 
     /// Waits for a permit. Blocks. Every waiter gets one eventually, in no particular order.
     pub(crate) fn take(&self, name: &str) -> CompilePermit<'_> {
-        let under_way = self.under_way.lock();
         let must_wait =
             |names: &mut HashSet<String>| names.len() >= self.at_once_max || names.contains(name);
-        let mut under_way = self
-            .ended
-            .wait_while(under_way.unwrap_or_else(PoisonError::into_inner), must_wait)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
+        self.ended.wait_while(&mut under_way, must_wait);
         under_way.insert(name.to_owned());
         CompilePermit {
             turns: self,
@@ -46,10 +44,7 @@ impl CompileLimit {
 
 impl Drop for CompilePermit<'_> {
     fn drop(&mut self) {
-        let under_way = self.turns.under_way.lock();
-        under_way
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.name);
+        self.turns.under_way.lock().remove(&self.name);
         self.turns.ended.notify_all();
     }
 }

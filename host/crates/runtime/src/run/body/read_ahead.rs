@@ -4,11 +4,12 @@
 //! The task starts when the response leaves, which is after the commit. The held bytes are charged to the peer as untaken bytes.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::Frame;
+use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use super::{BodyRemainder, HeldBytes};
@@ -61,17 +62,17 @@ impl ReadAhead {
 
     /// Returns the reservation that pays for the held bytes and for the latest frame.
     pub(crate) fn paid(&self) -> Option<Reservation> {
-        self.pipe.lock().room.clone()
+        self.pipe.0.lock().room.clone()
     }
 
     /// Returns whether the guest is done and the rest of its response is in memory.
     pub(crate) fn is_done(&self) -> bool {
-        self.pipe.lock().end.is_some()
+        self.pipe.0.lock().end.is_some()
     }
 
     /// Returns whether the body is at its end.
     pub(crate) fn is_end(&self) -> bool {
-        let flow = self.pipe.lock();
+        let flow = self.pipe.0.lock();
         flow.held.is_empty() && matches!(flow.end, Some(Ok(())))
     }
 
@@ -79,7 +80,7 @@ impl ReadAhead {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
-        let mut flow = self.pipe.lock();
+        let mut flow = self.pipe.0.lock();
         if let Some(frame) = flow.held.pop() {
             flow.given(&frame);
             return Poll::Ready(Some(Ok(frame)));
@@ -115,10 +116,6 @@ enum PipeRoom {
 }
 
 impl ReadAheadPipe {
-    fn lock(&self) -> MutexGuard<'_, PipeFlow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs the guest while there is room for its output. Ready when the guest ends.
     fn poll_fill(
         &self,
@@ -142,7 +139,7 @@ impl ReadAheadPipe {
     }
 
     fn room(&self, cx: &mut Context<'_>) -> PipeRoom {
-        let mut flow = self.lock();
+        let mut flow = self.0.lock();
         if flow.is_revoked(cx) {
             return PipeRoom::Revoked;
         }
@@ -154,7 +151,7 @@ impl ReadAheadPipe {
     }
 
     fn push(&self, frame: Frame<Bytes>) {
-        let mut flow = self.lock();
+        let mut flow = self.0.lock();
         let before = flow.held.cost();
         match frame.into_data() {
             Ok(data) => flow.held.push(data),
@@ -177,7 +174,7 @@ impl ReadAheadPipe {
 
     /// Ready when nothing is held any more. Drops the held bytes if the reservation is revoked, so that they make room for other clients.
     fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut flow = self.lock();
+        let mut flow = self.0.lock();
         if flow.held.is_empty() {
             return Poll::Ready(());
         }
@@ -237,7 +234,7 @@ struct EndOfPipe(Arc<ReadAheadPipe>);
 
 impl EndOfPipe {
     fn set(&self, end: Result<(), GuestFailure>) {
-        let mut flow = self.0.lock();
+        let mut flow = self.0.0.lock();
         if flow.end.is_some() {
             return;
         }

@@ -5,10 +5,10 @@
 //!
 //! A client that is cut gets 408, or a reset if the response was released.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use slab::Slab;
 
 use super::{ConcurrencyLimits, InstancePermit};
@@ -58,17 +58,13 @@ impl WaitingClients {
     /// Cuts the slowest clients while `queued` requests wait at the limit, until at most half of its `places` are held by runs that wait
     /// for their clients.
     pub(crate) fn make_room(&self, places: usize, queued: usize) {
-        let mut waits = self.lock();
+        let mut waits = self.0.lock();
         let now = Instant::now();
         while waits.waiting > places / 2 && waits.leaving < queued {
             if !waits.cut_slowest(places, now) {
                 return;
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ClientWaits> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,7 +138,7 @@ impl RunClient {
         let gates = [&self.gates.guest, &self.gates.pool];
         let keys = *self.keys.get_or_insert_with(|| {
             gates.map(|gate| {
-                gate.clients.lock().waits.insert(ClientWait {
+                gate.clients.0.lock().waits.insert(ClientWait {
                     waited: Duration::ZERO,
                     since: None,
                     bytes: 0,
@@ -153,7 +149,7 @@ impl RunClient {
         });
         let mut is_cut = false;
         for (gate, key) in gates.into_iter().zip(keys) {
-            let mut waits = gate.clients.lock();
+            let mut waits = gate.clients.0.lock();
             let wait = &mut waits.waits[key];
             wait.bytes = bytes;
             is_cut |= wait.is_cut;
@@ -191,7 +187,7 @@ impl RunClient {
         let now = Instant::now();
         let gates = [&self.gates.guest, &self.gates.pool];
         for (gate, key) in gates.into_iter().zip(self.keys.into_iter().flatten()) {
-            let mut waits = gate.clients.lock();
+            let mut waits = gate.clients.0.lock();
             let wait = &mut waits.waits[key];
             wait.waited = wait.waited(now);
             let waited = wait.since.take().is_some();
@@ -211,7 +207,7 @@ impl Drop for RunClient {
     fn drop(&mut self) {
         let gates = [&self.gates.guest, &self.gates.pool];
         for (gate, key) in gates.into_iter().zip(self.keys.into_iter().flatten()) {
-            let mut waits = gate.clients.lock();
+            let mut waits = gate.clients.0.lock();
             let wait = waits.waits.remove(key);
             if wait.is_cut {
                 waits.leaving -= 1;

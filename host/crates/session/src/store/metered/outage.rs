@@ -2,8 +2,9 @@
 //! whether calls failed, not their content or the reason.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::{STORE_CALM_MAX, STORE_CALM_MIN};
 
@@ -64,7 +65,7 @@ impl Outage {
 
     /// Records a failed call.
     pub(crate) fn failed(&self, side: StoreSide, now: Instant) -> Option<OutageChange> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let calm = state.calm(now);
         let is_new = state.failing.is_none();
         let failing = state.failing.get_or_insert(FailingState {
@@ -84,7 +85,7 @@ impl Outage {
 
     /// Records a successful call. Callers may skip this while [`Outage::is_failing`] is false.
     pub(crate) fn answered(&self, side: StoreSide, now: Instant) -> Option<OutageChange> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let failing = state.failing.as_mut()?;
         *failing.side(side) = false;
         if failing.reads_fail || failing.writes_fail {

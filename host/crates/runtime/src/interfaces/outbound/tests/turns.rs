@@ -1,6 +1,6 @@
 //! The order in which calls get connections: a client with many calls delays itself, but not a visitor with one.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::super::OutboundClient;
 use super::*;
@@ -40,7 +40,7 @@ impl Answered {
         .await
         {
             Ok((answer, _ended)) => {
-                self.0.lock().unwrap().push(number);
+                self.0.lock().push(number);
                 assert_eq!(text(answer).await.unwrap(), "ok");
                 true
             }
@@ -59,7 +59,7 @@ impl Answered {
     /// Asserts that at most one call of the flooding client was answered before the visitor's.
     #[track_caller]
     fn assert_visitor_was_soon(&self) {
-        let order = self.0.lock().unwrap();
+        let order = self.0.lock();
         let place = order.iter().position(|number| *number == VISITOR);
         assert!(place.is_some_and(|place| place <= 1), "{order:?}");
     }

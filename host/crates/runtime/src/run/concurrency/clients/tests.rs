@@ -29,7 +29,7 @@ async fn waiting(gates: &ConcurrencyLimits, count: usize) -> Vec<(InstancePermit
         runs.push((permit, client));
     }
     for gate in [&gates.guest, &gates.pool] {
-        for (_, wait) in gate.clients.lock().waits.iter_mut() {
+        for (_, wait) in gate.clients.0.lock().waits.iter_mut() {
             wait.waited = Duration::from_secs(60);
         }
     }
@@ -70,8 +70,8 @@ async fn a_wait_that_is_over_or_has_just_begun_is_never_cut() {
     let mut runs = waiting(&gates, 3).await;
     runs[0].1.go_on().unwrap();
     gates.guest.clients.make_room(4, 50);
-    assert_eq!(gates.guest.clients.lock().leaving, 0, "two of four wait");
-    for (_, wait) in gates.guest.clients.lock().waits.iter_mut() {
+    assert_eq!(gates.guest.clients.0.lock().leaving, 0, "two of four wait");
+    for (_, wait) in gates.guest.clients.0.lock().waits.iter_mut() {
         wait.waited = Duration::ZERO;
     }
     assert!(poll(&mut runs[0].1, 0).is_pending());
@@ -106,6 +106,6 @@ async fn a_request_that_queues_gets_the_place_of_a_client_that_is_cut() {
     drop((permit, slowest));
     queued.await.unwrap().unwrap();
     drop(runs);
-    let waits = gates.guest.clients.lock();
+    let waits = gates.guest.clients.0.lock();
     assert_eq!((waits.waiting, waits.leaving, waits.waits.len()), (0, 0, 0));
 }

@@ -285,13 +285,13 @@ async fn what_a_run_has_read_gives_way_and_the_run_goes_on() {
         let frame = reader.frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), expected);
     }
-    assert_eq!(body.lock().kept.len(), 3);
+    assert_eq!(body.0.lock().kept.len(), 3);
 
     let _taken = ask().unwrap();
 
     // The kept pieces are released in a separate task.
     tokio::task::yield_now().await;
-    assert_eq!(body.lock().kept.len(), 0);
+    assert_eq!(body.0.lock().kept.len(), 0);
     assert_eq!(text(reader).await.unwrap(), "gh");
     assert!(body.is_gone());
     assert_eq!(body.state(), RequestBodyState::Sound);
