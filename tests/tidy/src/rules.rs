@@ -58,10 +58,7 @@ pub const HOMES: [(&str, &[&str]); 15] = [
     ("tokio_rustls", &OUTBOUND),
     ("webpki_roots", &OUTBOUND),
     ("matchit", &["host/crates/host/src/route"]),
-    (
-        "notify",
-        &["host/crates/runtime/src/watch", "host/crates/dev/src/live"],
-    ),
+    ("notify", &["host/crates/runtime/src/watch"]),
     ("cloakroom_dev", &AUTHOR_COMMANDS),
     ("anyhow", &["host/src"]),
     ("prometheus", &["host/crates/base/src/telemetry"]),

@@ -7,8 +7,10 @@
 
 mod check;
 mod directories;
+mod directory_watcher;
 mod hint;
 mod links;
+mod stamp;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -22,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 use self::check::{FileCheck, FileCheckResult, LastSeen};
 use self::directories::{Name, PendingHints, WatchedDirectories};
 use self::hint::{ChangeHint, CheckTime};
-use self::links::FileStamp;
 use super::versions::deploy::Deployer;
 use super::versions::{Deployment, GuestRegistry};
 use cloakroom_base::limits::WATCH_QUIET;
+
+pub use self::directory_watcher::{DirectoryEvent, DirectoryWatcher};
+pub use self::stamp::{FileStamp, Identity};
 
 /// Watches the components of all guests in `registry`, including those of later configurations, until `shutdown`.
 ///

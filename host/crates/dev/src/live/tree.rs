@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use cloakroom_base::files;
+use cloakroom_runtime::{FileStamp, Identity};
 
 /// The maximum number of files checked per target. A directory with more files does not contain only sources.
 const FILES_MAX: usize = 20_000;
@@ -70,21 +70,18 @@ pub(crate) struct SourceTree {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KnownFile {
-    stamp: Stamp,
+    stamp: FileStamp,
     /// `None` if the file is too large or could not be read.
     content: Option<blake3::Hash>,
 }
-
-/// Inode, size in bytes, and modification time.
-type Stamp = (u64, u64, i64, i64);
 
 /// The result of a check.
 #[derive(Debug, Default)]
 pub(crate) struct TreeChange {
     /// The paths that were changed, added or removed, and the owners they affect.
     pub(crate) changed: BTreeMap<PathBuf, BTreeSet<FileOwner>>,
-    /// The directories to watch, with their device and inode numbers.
-    pub(crate) folders: BTreeMap<PathBuf, (u64, u64)>,
+    /// The directories to watch.
+    pub(crate) folders: BTreeMap<PathBuf, Identity>,
     /// Targets with more than [`FILES_MAX`] files.
     pub(crate) too_large: Vec<PathBuf>,
 }
@@ -131,7 +128,7 @@ impl SourceTree {
                 Some(known) if known.stamp == stamp && !heard.contains(&path) => known,
                 _ => KnownFile {
                     stamp,
-                    content: content(&path, stamp),
+                    content: content(&path, stamp.bytes()),
                 },
             };
             let is_changed = match before {
@@ -164,8 +161,8 @@ fn is_wanted(targets: &[WatchedPath], path: &Path) -> bool {
 /// A walk through one target.
 struct TreeWalk<'a> {
     target: &'a WatchedPath,
-    found: &'a mut BTreeMap<PathBuf, Stamp>,
-    folders: &'a mut BTreeMap<PathBuf, (u64, u64)>,
+    found: &'a mut BTreeMap<PathBuf, FileStamp>,
+    folders: &'a mut BTreeMap<PathBuf, Identity>,
     files: usize,
 }
 
@@ -176,8 +173,8 @@ impl TreeWalk<'_> {
         if let Some(parent) = path.parent()
             && let Ok(metadata) = parent.metadata()
         {
-            let identity = (metadata.dev(), metadata.ino());
-            self.folders.insert(parent.to_owned(), identity);
+            let stamp = FileStamp::from(&metadata);
+            self.folders.insert(parent.to_owned(), stamp.identity());
         }
         // Only a link at the root of a target is followed to a directory: links inside may form a cycle.
         if let Ok(metadata) = path.metadata() {
@@ -186,9 +183,10 @@ impl TreeWalk<'_> {
     }
 
     fn enter(&mut self, path: PathBuf, metadata: &Metadata, depth: usize) {
+        let stamp = FileStamp::from(metadata);
         if metadata.is_file() {
             self.files += 1;
-            self.found.insert(path, stamp(metadata));
+            self.found.insert(path, stamp);
             return;
         }
         if !metadata.is_dir() || depth > DEPTH_MAX {
@@ -198,7 +196,7 @@ impl TreeWalk<'_> {
         let Ok(entries) = fs::read_dir(&path) else {
             return;
         };
-        self.folders.insert(path, (metadata.dev(), metadata.ino()));
+        self.folders.insert(path, stamp.identity());
         for entry in entries.flatten() {
             if self.files > FILES_MAX {
                 return;
@@ -217,16 +215,7 @@ impl TreeWalk<'_> {
     }
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
-    (
-        metadata.ino(),
-        metadata.len(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-    )
-}
-
-fn content(path: &Path, (_, bytes, ..): Stamp) -> Option<blake3::Hash> {
+fn content(path: &Path, bytes: u64) -> Option<blake3::Hash> {
     if bytes > READ_BYTES_MAX {
         return None;
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::directories::{Name, WatchedDirectories};
-use super::links::FileStamp;
+use super::stamp::FileStamp;
 use crate::load::digest::ComponentDigest;
 use crate::load::loader;
 use crate::load::loader::LoadError;

@@ -1,18 +1,18 @@
-//! Watches on the directories along the paths of the components, which collect changes until the watcher takes them.
-//! Directories are watched instead of files, because a replaced file is a different file.
+//! Watches on the directories along the paths of the components, which collect changes until the component watcher takes them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::EventKind;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::directory_watcher::{DirectoryEvent, DirectoryWatcher};
 use super::hint::ChangeHint;
-use super::links;
-use super::links::{Identity, LinkTrace};
+use super::links::LinkTrace;
+use super::stamp::FileStamp;
 use cloakroom_base::limits::WATCH_QUIET;
 
 /// The name of a guest whose file must be checked.
@@ -46,30 +46,22 @@ impl PendingHints {
         std::mem::take(&mut *self.hints.lock())
     }
 
-    fn hear(&self, event: notify::Result<Event>) {
+    fn hear(&self, event: DirectoryEvent) {
         let interests = self.interests.load();
         match event {
-            Ok(event) if event.need_rescan() => self.hear_of_loss(&interests),
-            Ok(event) => {
-                for path in &event.paths {
-                    self.hear_of(path, &event, &interests);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the system could not report a file change");
-                self.hear_of_loss(&interests);
-            }
+            DirectoryEvent::Changed { path, kind } => self.hear_of(&path, &kind, &interests),
+            DirectoryEvent::Lost => self.hear_of_loss(&interests),
         }
     }
 
-    fn hear_of(&self, path: &Path, event: &Event, interests: &WatchInterests) {
+    fn hear_of(&self, path: &Path, kind: &EventKind, interests: &WatchInterests) {
         for (guests, is_directory) in [
             (interests.names.get(path), false),
             (interests.directories.get(path), true),
         ] {
             let Some(guests) = guests else { continue };
             let is_link = || path.is_symlink();
-            if let Some(hint) = ChangeHint::of(&event.kind, is_directory, is_link) {
+            if let Some(hint) = ChangeHint::of(kind, is_directory, is_link) {
                 self.put(guests, hint);
             }
         }
@@ -93,14 +85,11 @@ impl PendingHints {
     }
 }
 
-/// The watched directories. All methods block as long as the file system does.
+/// The directories on the paths of all guests' components. All methods block as long as the file system does.
 #[derive(Debug)]
 pub(crate) struct WatchedDirectories {
-    /// `None` if the system offers no notifications.
-    ears: Option<RecommendedWatcher>,
+    watcher: DirectoryWatcher,
     traces: HashMap<Name, LinkTrace>,
-    listening: HashMap<PathBuf, Identity>,
-    complained: HashSet<PathBuf>,
     inbox: Arc<PendingHints>,
 }
 
@@ -108,19 +97,9 @@ impl WatchedDirectories {
     /// Watches nothing at first. Changes are put into `inbox`.
     pub(crate) fn new(inbox: Arc<PendingHints>) -> Self {
         let hearing = Arc::clone(&inbox);
-        let ears = notify::recommended_watcher(move |event| hearing.hear(event))
-            .inspect_err(|error| {
-                tracing::warn!(
-                    %error,
-                    "the system does not report file changes: checking every {WATCH_QUIET:?}"
-                );
-            })
-            .ok();
         Self {
-            ears,
+            watcher: DirectoryWatcher::new(move |event| hearing.hear(event)),
             traces: HashMap::new(),
-            listening: HashMap::new(),
-            complained: HashSet::new(),
             inbox,
         }
     }
@@ -135,7 +114,7 @@ impl WatchedDirectories {
             self.publish();
         }
         for directory in directories {
-            self.listen_to(directory);
+            self.watch(directory);
         }
     }
 
@@ -162,52 +141,23 @@ impl WatchedDirectories {
                 }
             }
         }
-        let wanted: BTreeSet<PathBuf> = interests.directories.keys().cloned().collect();
-        self.inbox.interests.store(Arc::new(interests));
-        let stale = |path: &PathBuf| !wanted.contains(path);
-        let stale: Vec<_> = self
-            .listening
-            .keys()
-            .filter(|it| stale(it))
-            .cloned()
-            .collect();
-        for path in stale {
-            self.stop_listening_to(&path);
-        }
-        self.complained.retain(|path| wanted.contains(path));
+        let interests = Arc::new(interests);
+        self.inbox.interests.store(Arc::clone(&interests));
+        self.watcher
+            .retain(|path| interests.directories.contains_key(path));
     }
 
-    /// Watches a directory. Callers repeat this for watched directories, because the system drops the watch of a
-    /// directory that was moved without reporting it. Otherwise the repetition has no effect.
-    fn listen_to(&mut self, path: PathBuf) {
-        let Some(identity) = links::identity(&path) else {
+    /// Watches a directory. Callers repeat this for watched directories, because a moved directory loses its watch.
+    fn watch(&mut self, path: PathBuf) {
+        let Some(stamp) = FileStamp::of(&path) else {
             return;
         };
-        if self.listening.get(&path).is_some_and(|it| *it != identity) {
-            self.stop_listening_to(&path);
-        }
-        let Some(ears) = &mut self.ears else { return };
-        match ears.watch(&path, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.listening.insert(path, identity);
-            }
-            Err(error) => {
-                if self.complained.insert(path.clone()) {
-                    let directory = path.display();
-                    tracing::warn!(
-                        %directory, %error,
-                        "cannot watch a directory: checking its files every {WATCH_QUIET:?}"
-                    );
-                }
-            }
-        }
-    }
-
-    fn stop_listening_to(&mut self, path: &Path) {
-        self.listening.remove(path);
-        if let Some(ears) = &mut self.ears {
-            // The watch may be gone already.
-            let _ = ears.unwatch(path);
+        if let Err(error) = self.watcher.watch(path.clone(), stamp.identity()) {
+            let directory = path.display();
+            tracing::warn!(
+                %directory, %error,
+                "cannot watch a directory: checking its files every {WATCH_QUIET:?}"
+            );
         }
     }
 }
@@ -362,6 +312,6 @@ mod tests {
         ear.directories.retain(&HashSet::new());
         fs::write(ear.path("x.wasm"), "new").unwrap();
         ear.expect_nothing().await;
-        assert!(ear.directories.listening.is_empty());
+        assert!(ear.directories.watcher.is_empty());
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use notify::EventKind;
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::event::{CreateKind, ModifyKind, RenameMode};
 
 use cloakroom_base::limits::{WATCH_DEBOUNCE, WATCH_QUIET};
 
@@ -31,16 +31,14 @@ impl ChangeHint {
         }
     }
 
-    /// Returns the hint for an event about a watched path. `is_directory` says that the path is a directory which
-    /// contains watched names. `is_link` returns whether the path is a link now.
+    /// Returns the hint for an event about a watched path. The event is not a read. `is_directory` says that the path is a
+    /// directory which contains watched names. `is_link` returns whether the path is a link now.
     pub(crate) fn of(
         kind: &EventKind,
         is_directory: bool,
         is_link: impl FnOnce() -> bool,
     ) -> Option<Self> {
         match kind {
-            // These events include the host's own reads.
-            EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write) => None,
             // Entries of the directory are reported by their own names.
             EventKind::Access(_) if is_directory => None,
             EventKind::Access(_) => Some(Self::Settled),
@@ -112,8 +110,9 @@ impl CheckTime {
 mod tests {
     use std::time::Duration;
 
-    use notify::event::{DataChange, MetadataKind, RemoveKind};
+    use notify::event::{AccessKind, AccessMode, DataChange, MetadataKind, RemoveKind};
 
+    use super::super::directory_watcher::is_read;
     use super::*;
 
     const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
@@ -127,6 +126,7 @@ mod tests {
         let now = Instant::now();
         let hints = events
             .iter()
+            .filter(|kind| !is_read(kind))
             .filter_map(|kind| ChangeHint::of(kind, false, || false));
         let due = hints.fold(CheckTime::Never, |due, hint| due.after(hint, now));
         due.at().map(|at| at - now)
