@@ -16,7 +16,12 @@ pub const CRATE_LINES: [&[&str]; 7] = [
 pub const MODULES: [(&str, &[&[&str]]); 2] = [
     (
         "host",
-        &[&["app"], &["config"], &["handler", "admin"], &["route"]],
+        &[
+            &["app"],
+            &["config"],
+            &["handler", "admin"],
+            &["route", "json_api"],
+        ],
     ),
     ("session", &[&["*"], &["cookie", "store"], &["record"]]),
 ];

@@ -7,8 +7,8 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use cloakroom_host::admin::access::is_this_machine;
 use cloakroom_host::handler::HookResponse;
+use cloakroom_host::json_api::is_this_machine;
 use cloakroom_host::route::Route;
 
 /// Checks the `Host` of requests.

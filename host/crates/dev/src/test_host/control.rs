@@ -7,8 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -20,17 +19,13 @@ use super::wire::{
 };
 use cloakroom_base::limits;
 use cloakroom_base::quota::{QuotaPeer, QuotaTotals, Quotas};
-use cloakroom_host::admin::reply;
-use cloakroom_host::admin::reply::{Refusal, Reply, problem};
-use cloakroom_host::admin::{access, upload};
 use cloakroom_host::app::StartError;
 use cloakroom_host::config::ConfigFault;
+use cloakroom_host::json_api;
+use cloakroom_host::json_api::{Body, Refusal, Reply, ok, problem};
 use cloakroom_runtime::DeployError;
 use cloakroom_server as server;
 use cloakroom_server::{ConnectionEnds, RequestBody, Service};
-
-/// The body of a response.
-type Body = cloakroom_host::admin::Body;
 
 /// The control interface. Dropping it stops its hosts.
 pub(crate) struct ControlServer {
@@ -91,7 +86,7 @@ impl ControlServer {
         head: &http::request::Parts,
         body: Pin<&mut B>,
     ) -> Reply {
-        access::check_no_page(head)?;
+        json_api::check_no_page(head)?;
         let target = ControlTarget::of(head.uri.path())?;
         target.check_method(&head.method)?;
         let (id, part) = match target {
@@ -138,7 +133,7 @@ impl ControlServer {
         let number = self.last_host.fetch_add(1, Ordering::Relaxed) + 1;
         self.hosts.lock().insert(number, Arc::new(host));
         let started = StartedHost { host: number, url };
-        Ok(reply::json(StatusCode::CREATED, &started))
+        Ok(json_api::json(StatusCode::CREATED, &started))
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
@@ -175,13 +170,8 @@ impl Service for ControlServer {
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let mut body = pin!(body);
-        let answered = self.respond(&head, body.as_mut()).await;
-        let mut response = answered.unwrap_or_else(|refusal| *refusal);
-        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
+        let reply = self.respond(&head, body.as_mut()).await;
+        json_api::complete(&head, body, reply).await
     }
 }
 
@@ -222,14 +212,10 @@ async fn swap(host: &TestHost, told: SwapRequest) -> Reply {
 async fn seed(host: &TestHost, told: &NewSession) -> Reply {
     let seeded = host.seed(&told.data).await;
     let cookie = seeded.map_err(|error| unprocessable(format!("data: {error}")))?;
-    Ok(reply::json(
+    Ok(json_api::json(
         StatusCode::CREATED,
         &StoredCookiePair { cookie },
     ))
-}
-
-fn ok(value: &impl serde::Serialize) -> Response<Body> {
-    reply::json(StatusCode::OK, value)
 }
 
 fn no_content() -> Response<Body> {
@@ -272,10 +258,7 @@ impl ControlTarget {
                 HostPart::Counts => &[Method::GET],
             },
         };
-        if allowed.contains(method) {
-            return Ok(());
-        }
-        Err(reply::method_not_allowed(allowed))
+        json_api::check_method(method, allowed)
     }
 }
 

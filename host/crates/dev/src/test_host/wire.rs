@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::faulty_store::RivalWrite;
 use cloakroom_base::limits;
-use cloakroom_host::admin::reply::{Refusal, problem};
+use cloakroom_host::json_api::{Refusal, problem};
 use cloakroom_server::RequestBody;
 use cloakroom_session::record::{Document, is_reserved_key};
 

@@ -17,9 +17,8 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use super::client::{AdminClient, AdminResponse, UploadBody};
-use super::report::{
-    DeployReport, DryRunReport, GuestListing, GuestReport, PreferredServer, ProblemReport,
-};
+use super::report::{DeployReport, DryRunReport, GuestListing, GuestReport, PreferredServer};
+use crate::json_api::ProblemReport;
 use cloakroom_base::files;
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::escape;

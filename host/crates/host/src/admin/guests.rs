@@ -10,9 +10,9 @@ use http::header::{IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::AdminServices;
-use super::reply::{Body, Refusal, Reply, json, problem, tagged};
 use super::report::{ComponentReport, DeployReport, DryRunReport, GuestListing, GuestReport};
 use super::upload::UploadQueue;
+use crate::json_api::{Body, Refusal, Reply, json, ok, problem, tagged};
 use cloakroom_runtime::{
     ComponentDigest, ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployment,
     LoadError, RollbackError, VersionOrigin,
@@ -22,13 +22,13 @@ use cloakroom_server::RequestBody;
 pub(crate) fn list(parts: &AdminServices) -> Response<Body> {
     let deployments = parts.registry.deployments();
     let guests = deployments.values().map(|it| GuestReport::of(it)).collect();
-    json(StatusCode::OK, &GuestListing { guests })
+    ok(&GuestListing { guests })
 }
 
 pub(crate) fn show(parts: &AdminServices, name: String) -> Reply {
     let deployment = find(parts, &name)?;
     let guest = GuestReport::of(&deployment);
-    Ok(tagged(json(StatusCode::OK, &guest), guest.live))
+    Ok(tagged(ok(&guest), guest.live))
 }
 
 /// Deploys the component in the request body as a new version, or only validates it.
@@ -59,7 +59,7 @@ pub(crate) fn roll_back(parts: &AdminServices, name: String, headers: &HeaderMap
     match deployment.roll_back(expected) {
         Ok(live) => {
             let change = change(&deployment, live, false);
-            Ok(tagged(json(StatusCode::OK, &change), live))
+            Ok(tagged(ok(&change), live))
         }
         Err(error @ RollbackError::NoPrevious) => {
             Err(problem(StatusCode::CONFLICT, error.to_string()))
@@ -88,7 +88,7 @@ async fn admit(
     match admitted.map_err(|error| refusal(&error, live))? {
         DeployOutcome::Unchanged { version } => {
             let change = change(deployment, version, true);
-            Ok(tagged(json(StatusCode::OK, &change), live))
+            Ok(tagged(ok(&change), live))
         }
         DeployOutcome::Activated { version } => {
             let change = change(deployment, version, false);
@@ -115,7 +115,7 @@ async fn try_out(parts: &AdminServices, deployment: &Arc<Deployment>, bytes: Byt
         unchanged: live.is_some_and(|live| live.component().digest == digest),
         component: ComponentReport::of(guest.component()),
     };
-    Ok(tagged(json(StatusCode::OK, &trial), number))
+    Ok(tagged(ok(&trial), number))
 }
 
 fn change(deployment: &Deployment, version: u64, unchanged: bool) -> DeployReport {
