@@ -8,6 +8,7 @@
 pub mod contract;
 pub mod copy;
 pub mod examine;
+pub mod layer;
 pub mod memory;
 pub mod metered;
 pub mod reaper;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::console::{Console, TextStyle};
 use cloakroom_session::record::{Document, SessionId, SessionRecord};
+use cloakroom_session::store::layer;
 use cloakroom_session::store::{
-    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture, Touch,
+    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture,
 };
 
 /// The maximum number of entries printed per commit.
@@ -133,13 +134,9 @@ fn shown(text: &str) -> String {
     }
 }
 
-impl SessionStore for SessionPrinter {
-    fn load_many<'a>(
-        &'a self,
-        ids: &'a [SessionId],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        self.store.load_many(ids, now_s)
+impl layer::StoreLayer for SessionPrinter {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.store
     }
 
     fn commit_many<'a>(
@@ -156,14 +153,6 @@ impl SessionStore for SessionPrinter {
         })
     }
 
-    fn touch_many<'a>(
-        &'a self,
-        touches: &'a [Touch],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<(), StoreError>> {
-        self.store.touch_many(touches, now_s)
-    }
-
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
             let reaped = self.store.reap(now_s, rows_max).await;
@@ -173,14 +162,6 @@ impl SessionStore for SessionPrinter {
             }
             reaped
         })
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        self.store.keeps_tokens()
-    }
-
-    fn halted(&self) -> Option<StoreError> {
-        self.store.halted()
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use cloakroom_session::record::{CommitToken, Document, SessionId, SessionRecord};
+use cloakroom_session::store::layer;
 use cloakroom_session::store::memory::MemoryStore;
 use cloakroom_session::store::{
     Commit, CommitVerdict, RowChange, RowVersion, SessionStore, StoreError, StoreErrorKind,
@@ -161,7 +162,11 @@ impl fmt::Debug for FaultyStore {
     }
 }
 
-impl SessionStore for FaultyStore {
+impl layer::StoreLayer for FaultyStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.rows
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -203,10 +208,6 @@ impl SessionStore for FaultyStore {
             self.check_up()?;
             self.rows.reap(now_s, rows_max).await
         })
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        true
     }
 }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::script::{Rng, pause};
 use crate::record::{SessionId, SessionRecord};
+use crate::store::layer;
 use crate::store::{
     Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
 };
@@ -253,7 +254,11 @@ impl Drop for UnderWay<'_> {
 #[derive(Debug)]
 pub(crate) struct Link(pub(crate) Arc<FaultyStore>);
 
-impl SessionStore for Link {
+impl layer::StoreLayer for Link {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.0.inner
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -316,14 +321,6 @@ impl SessionStore for Link {
             pause(&mut rng, self.0.faults.pauses).await;
             self.0.inner.touch_many(touches, self.0.clock.now_s()).await
         })
-    }
-
-    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-        self.0.inner.reap(now_s, rows_max)
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        self.0.inner.keeps_tokens()
     }
 }
 

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{
-    Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture,
-    Touch,
-};
+use super::layer;
+use super::{Commit, CommitVerdict, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch};
 use crate::record::{SessionId, SessionRecord};
 use cloakroom_base::telemetry::metrics::{Counter, Histogram, Scrape, counter, store_seconds};
 use outage::{Outage, OutageChange, StoreSide};
@@ -194,7 +192,11 @@ fn error_of<T>(
         .into_iter()
 }
 
-impl SessionStore for MeteredStore {
+impl layer::StoreLayer for MeteredStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.store
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -249,22 +251,6 @@ impl SessionStore for MeteredStore {
             reaped
         })
     }
-
-    fn keeps_tokens(&self) -> bool {
-        self.store.keeps_tokens()
-    }
-
-    fn halted(&self) -> Option<StoreError> {
-        self.store.halted()
-    }
-
-    fn servers(&self) -> Vec<ServerStanding> {
-        self.store.servers()
-    }
-
-    fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
-        self.store.prefer_first()
-    }
 }
 
 #[cfg(test)]
@@ -280,7 +266,11 @@ mod tests {
         is_failing: AtomicBool,
     }
 
-    impl SessionStore for Failing {
+    impl layer::StoreLayer for Failing {
+        fn inner(&self) -> &dyn SessionStore {
+            &self.store
+        }
+
         fn load_many<'a>(
             &'a self,
             ids: &'a [SessionId],
@@ -294,30 +284,6 @@ mod tests {
                 detail: "told to fail".to_owned(),
             };
             Box::pin(async { Err(error) })
-        }
-
-        fn commit_many<'a>(
-            &'a self,
-            commits: &'a [Commit],
-            now_s: i64,
-        ) -> StoreFuture<'a, Vec<CommitVerdict>> {
-            self.store.commit_many(commits, now_s)
-        }
-
-        fn touch_many<'a>(
-            &'a self,
-            touches: &'a [Touch],
-            now_s: i64,
-        ) -> StoreFuture<'a, Result<(), StoreError>> {
-            self.store.touch_many(touches, now_s)
-        }
-
-        fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-            self.store.reap(now_s, rows_max)
-        }
-
-        fn keeps_tokens(&self) -> bool {
-            self.store.keeps_tokens()
         }
     }
 

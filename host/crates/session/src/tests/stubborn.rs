@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::record::{SessionId, SessionRecord};
+use crate::store::layer;
 use crate::store::memory::MemoryStore;
 use crate::store::{
     Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
@@ -226,7 +227,11 @@ impl StubbornStore {
     }
 }
 
-impl SessionStore for StubbornStore {
+impl layer::StoreLayer for StubbornStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.inner
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -282,10 +287,6 @@ impl SessionStore for StubbornStore {
                 _ => Err(error(StoreErrorKind::Unavailable)),
             }
         })
-    }
-
-    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-        self.inner.reap(now_s, rows_max)
     }
 
     fn keeps_tokens(&self) -> bool {

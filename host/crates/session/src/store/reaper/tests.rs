@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::record::{SessionId, SessionRecord};
+use crate::record::SessionId;
+use crate::store::layer;
 use crate::store::memory::MemoryStore;
-use crate::store::{Commit, CommitVerdict, StoreErrorKind, StoreFuture, Touch};
+use crate::store::{StoreErrorKind, StoreFuture};
 
 /// The arguments and the result of one reap call.
 #[derive(Debug, PartialEq)]
@@ -27,29 +28,9 @@ struct FlakyStore {
     calls: mpsc::UnboundedSender<Call>,
 }
 
-impl SessionStore for FlakyStore {
-    fn load_many<'a>(
-        &'a self,
-        ids: &'a [SessionId],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        self.memory.load_many(ids, now_s)
-    }
-
-    fn commit_many<'a>(
-        &'a self,
-        commits: &'a [Commit],
-        now_s: i64,
-    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
-        self.memory.commit_many(commits, now_s)
-    }
-
-    fn touch_many<'a>(
-        &'a self,
-        touches: &'a [Touch],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<(), StoreError>> {
-        self.memory.touch_many(touches, now_s)
+impl layer::StoreLayer for FlakyStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &self.memory
     }
 
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
@@ -73,10 +54,6 @@ impl SessionStore for FlakyStore {
             });
             result
         })
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        true
     }
 }
 
