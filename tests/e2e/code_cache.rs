@@ -191,7 +191,7 @@ async fn code_that_was_tampered_with_is_compiled_anew() {
         let host = place.start();
         host.wait_for_log("code=\"compiled\"").await;
         let log = host.log();
-        assert!(log.contains("compiled code is not taken"), "{log}");
+        assert!(log.contains("cached code is not used"), "{log}");
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
         drop(host);
         // The newly compiled file is valid.
@@ -209,7 +209,7 @@ async fn without_a_folder_of_its_own_a_host_keeps_nothing_and_serves() {
         let host = place.start();
         host.wait_for_log("code=\"compiled\"").await;
         let log = host.log();
-        assert_eq!(log.contains("compiled code is not kept"), warns, "{log}");
+        assert_eq!(log.contains("compiled code is not cached"), warns, "{log}");
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
         assert_eq!(place.kept(), Vec::<PathBuf>::new());
     }

@@ -254,7 +254,7 @@ async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
                 [[route]]\npath = \"/more\"\nguest = \"more\"\n";
     save(&host, "cloakroom.toml", GUEST.to_owned() + more);
     answers(&browser, &host, "/more", 200, &versions::answer(1)).await;
-    host.wait_for_log("cloakroom.toml  taken over").await;
+    host.wait_for_log("cloakroom.toml  applied").await;
     save(&host, "src/app.wasm", versions::hello(2));
     for path in ["/", "/more"] {
         answers(&browser, &host, path, 200, &versions::answer(2)).await;
@@ -272,9 +272,9 @@ async fn a_configuration_that_is_saved_waits_for_builds_and_says_so() {
     save(&host, "cloakroom.toml", GUEST.to_owned() + more);
     host.wait_for_log("cloakroom.toml  it is applied once every guest is built")
         .await;
-    assert_eq!(host.log_count("  taken over"), 0, "{}", host.log());
+    assert_eq!(host.log_count("  applied"), 0, "{}", host.log());
     std::fs::remove_file(host.directory.path().join("src/error.txt")).unwrap();
-    host.wait_for_log("cloakroom.toml  taken over").await;
+    host.wait_for_log("cloakroom.toml  applied").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,13 +284,13 @@ async fn a_configuration_that_is_refused_is_tried_again_when_it_is_saved_again()
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
     let fixed = "[store]\nexpiration = \"1h\"\n";
     save(&host, "cloakroom.toml", fixed.to_owned() + GUEST);
-    host.wait_for_log("cloakroom.toml  not taken over: ").await;
+    host.wait_for_log("cloakroom.toml  not applied: ").await;
     assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
     save(&host, "src/app.wasm", versions::hello(2));
     answers(&browser, &host, "/", 200, &versions::answer(2)).await;
     // This save is noticed after the build of the component has ended.
     save(&host, "cloakroom.toml", GUEST);
-    host.wait_for_log("cloakroom.toml  taken over").await;
+    host.wait_for_log("cloakroom.toml  applied").await;
     assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
 }
 

@@ -179,7 +179,7 @@ async fn neither_putting_a_component_nor_its_logs_show_them() {
         assert_harmless("guests list", &said(&listed));
         assert!(listed.status.success(), "{}", said(&listed));
 
-        host.wait_for_log_count("a new version was refused", 4)
+        host.wait_for_log_count("a new version was rejected", 4)
             .await;
         assert_harmless("the log", &host.log());
     }

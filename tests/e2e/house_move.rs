@@ -222,7 +222,7 @@ async fn texts_beyond_the_targets_character_set_are_copied_as_escapes() {
         let (code, said) = copy(&file, &database, true);
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains(copied), "{said}");
-        assert!(said.contains("verified: 1 sessions"), "{said}");
+        assert!(said.contains("verified: 1 session is"), "{said}");
     }
 
     let select = format!("SELECT data FROM {}.sessions", database.name);
@@ -242,7 +242,7 @@ fn words_that_name_no_store_are_told_by_their_flag_and_without_a_password() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["copy", "--from", "redis://h", "--to", "sqlite:b"],
-            "--from: its scheme is none of",
+            "--from: its scheme is not memory, sqlite or mysql",
         ),
         (
             &["copy", "--from", "memory:", "--to", "sqlite:b"],

@@ -210,7 +210,7 @@ async fn each_fault_of_a_json_request_has_its_status() {
     );
     assert_eq!(
         post("text/plain", "{}").await,
-        said(415, "the body is not JSON by its content-type")
+        said(415, "the content-type of the body is not JSON")
     );
     assert_eq!(
         post(JSON, r#"{"title":""}"#).await,

@@ -88,16 +88,16 @@ impl Supervisor {
                 }
             }
             if self.is_reload_due && self.shop.bench.are_all_built() {
-                self.take_over().await;
+                self.apply().await;
             }
         }
     }
 
     /// Reloads once per save. A refused configuration is not tried again merely because something else was built.
-    async fn take_over(&mut self) {
+    async fn apply(&mut self) {
         self.is_reload_due = false;
         match self.reloads.reload().await {
-            ReloadOutcome::TakenOver => self.tell(TextStyle::Green, "taken over"),
+            ReloadOutcome::Applied => self.tell(TextStyle::Green, "applied"),
             ReloadOutcome::Refused => {
                 self.tell(
                     TextStyle::Yellow,

@@ -32,7 +32,7 @@ pub struct ReloadRequests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
     /// The new configuration is in effect.
-    TakenOver,
+    Applied,
     /// The previous configuration stays in effect.
     Refused,
 }
@@ -51,7 +51,7 @@ impl ReloadRequests {
         Self {
             wanted: Arc::default(),
             read: Arc::new(read),
-            outcome: Arc::new(watch::Sender::new(ReloadOutcome::TakenOver)),
+            outcome: Arc::new(watch::Sender::new(ReloadOutcome::Applied)),
         }
     }
 
@@ -122,7 +122,7 @@ impl Reloader {
         match self.prepare(read).await {
             Ok(renewal) => {
                 self.take_over(renewal);
-                ReloadOutcome::TakenOver
+                ReloadOutcome::Applied
             }
             Err(faults) => {
                 for fault in faults {
