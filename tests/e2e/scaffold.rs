@@ -75,7 +75,8 @@ fn every_language_makes_a_project_whose_configuration_loads() {
         assert_eq!(config.guests.len(), 1, "{word}");
         let guest = &config.guests[0];
         assert_eq!(guest.name, "my-shop", "{word}");
-        let build = guest.build.as_ref().expect("it contains the build command");
+        let build = config.builds.get("my-shop");
+        let build = build.expect("it contains the build command");
         assert!(build.test.is_some(), "{word}: it contains the test command");
         for watched in &build.watch {
             assert!(watched.exists(), "{word}: {} is watched", watched.display());

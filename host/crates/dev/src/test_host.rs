@@ -26,7 +26,6 @@ use cloakroom_host::app;
 use cloakroom_host::app::{StartError, StartFailure};
 use cloakroom_host::config::{
     BuildSettings, CliOptions, ComponentFiles, Config, ConfigFault, ConfigMode, Environment,
-    GuestSettings,
 };
 use command::CommandEnd;
 use control::ControlServer;
@@ -103,7 +102,7 @@ pub async fn run(config: Config, call: &TestCall) -> Result<u8, StartError> {
     // All guests come from the same configuration file, so their directories are the same.
     let folder = folder_of(tests[0].build);
     if call.building == BuildMode::First {
-        match signals.or(build_guests(&config.guests)).await {
+        match signals.or(build_guests(&config)).await {
             Ok(built) => built?,
             Err(signal) => return Ok(exit_code(signal)),
         }
@@ -159,10 +158,9 @@ struct TestCommand<'a> {
 
 impl<'a> TestCommand<'a> {
     /// Returns the test command of a guest, if it has one.
-    fn of(guest: &'a GuestSettings) -> Option<Self> {
-        let build = guest.build.as_ref()?;
+    fn of((guest, build): (&'a String, &'a BuildSettings)) -> Option<Self> {
         Some(Self {
-            guest: &guest.name,
+            guest,
             command: build.test.as_deref()?,
             build,
         })
@@ -171,7 +169,7 @@ impl<'a> TestCommand<'a> {
 
 /// Returns the test commands of all guests. The list is never empty.
 fn tests(config: &Config) -> Result<Vec<TestCommand<'_>>, ConfigFault> {
-    let tests: Vec<_> = config.guests.iter().filter_map(TestCommand::of).collect();
+    let tests: Vec<_> = config.builds.iter().filter_map(TestCommand::of).collect();
     if !tests.is_empty() {
         return Ok(tests);
     }
@@ -191,11 +189,9 @@ fn folder_of(build: &BuildSettings) -> &Path {
     }
 }
 
-async fn build_guests(guests: &[GuestSettings]) -> Result<(), StartError> {
-    for guest in guests {
-        if let Some(settings) = &guest.build {
-            build_guest(&guest.name, settings).await?;
-        }
+async fn build_guests(config: &Config) -> Result<(), StartError> {
+    for (guest, build) in &config.builds {
+        build_guest(guest, build).await?;
     }
     Ok(())
 }

@@ -9,7 +9,6 @@ mod probe;
 mod refused;
 mod reload;
 mod services;
-mod settings;
 mod startup_message;
 mod store_copy;
 
@@ -145,7 +144,7 @@ impl App {
             &mut faults,
             SigningKeys::of(&config, None).map_err(|fault| vec![fault]),
         );
-        let options = settings::session(&config);
+        let options = config.session_options();
         let owns_runtime = runtime.is_none();
         // Only hosts of a test share a runtime.
         let server = match owns_runtime {
@@ -189,7 +188,7 @@ impl App {
         Ok(Self {
             listen: config.listen,
             handler: Handler::new(
-                settings::handler(&config),
+                config.handler_options(),
                 RoutedGuests { routes, guests },
                 Arc::clone(&services),
                 Quotas::new(server.totals),
@@ -333,7 +332,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, Vec<ConfigFault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
     let server = guests::only_looking(&config.server);
-    let options = settings::session(config);
+    let options = config.session_options();
     note(
         &mut faults,
         guests::check(&config.guests, &server, options).await,
@@ -350,7 +349,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, Vec<ConfigFault>> {
 /// # Errors
 /// Returns a fault for every guest that cannot be loaded.
 pub async fn check_guests(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<(), Vec<ConfigFault>> {
     guests::check(guests, server, session::SessionOptions::default()).await

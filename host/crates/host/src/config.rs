@@ -1,8 +1,8 @@
 //! The host's configuration. A TOML file, the environment and command-line options become one validated [`Config`], or a list
 //! of every fault.
 //!
-//! Precedence: command-line options, then the environment, then the file, then the defaults. The other modules do not use
-//! `Config`: each has its own `Options`, which `app` fills from the configuration. No other module reads the environment.
+//! Precedence: command-line options, then the environment, then the file, then the defaults. The modules below do not use
+//! `Config`: each has its own options, which are read into their own types. No other module reads the environment.
 //!
 //! A configuration that is read for tests (`ConfigMode`) is checked as usual, but secrets, the database and its certificate
 //! authority need not exist: substitutes take their place, so that no test signs with a real secret or meets a visitor's session.
@@ -24,7 +24,7 @@ mod store_options;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -32,12 +32,11 @@ pub use crate::config_reader::ConfigMode;
 pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
 pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
-pub use cookie::{Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
-pub use guest::{BuildSettings, GuestLimits, GuestSettings};
+pub use guest::{BuildSettings, changed_limits};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Proxy, SessionLimits, SessionSettings, Unset};
+pub use session::{Compat, SessionSettings};
 pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 
@@ -46,11 +45,15 @@ pub use crate::stores::{lasting_store_urls, store_urls};
 use crate::admin::AdminOptions;
 use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
 use crate::config_reader::{ConfigReader, Section};
+use crate::handler;
 use crate::route::{Route, Target};
+use crate::stores::StoreLocation;
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::limits::CONFIG_FILE_BYTES_MAX;
 use cloakroom_base::telemetry;
+use cloakroom_runtime::GuestSettings;
+use cloakroom_session::{SessionOptions, TouchPolicy};
 
 /// The file that is read if neither a file nor a component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
@@ -77,6 +80,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// The guests, in alphabetical order of their names. Never empty.
     pub guests: Vec<GuestSettings>,
+    /// How guests are built from their sources, by their names. Guests without a build command are missing.
+    pub builds: BTreeMap<String, BuildSettings>,
     /// The routes, in the order of the file. Never empty. Each route names one of `guests`.
     pub routes: Vec<Route>,
     /// The admin interface. `None` if it was not requested.
@@ -151,6 +156,35 @@ impl Config {
                 Ok(text) => Self::of_text(path, &text, words, environment),
                 Err(error) => Err(unreadable(path, &error, words)),
             },
+        }
+    }
+
+    /// Returns the options of the sessions. Those that concern their rows are keys of `[store]`.
+    pub(crate) fn session_options(&self) -> SessionOptions {
+        let options = self.session.options.clone();
+        SessionOptions {
+            idle_expiration: self.store.expiration,
+            touch: match self.store.disable_touch {
+                true => TouchPolicy::Never,
+                false => options.touch,
+            },
+            snapshots_bytes_max: match self.store.backend.location() {
+                // Reading the rows themselves is as fast as reading a snapshot.
+                StoreLocation::Memory => 0,
+                StoreLocation::File(_) | StoreLocation::Server => options.snapshots_bytes_max,
+            },
+            ..options
+        }
+    }
+
+    /// Returns the options of the handler. Their keys are in `[server]` and `[session]`.
+    pub(crate) fn handler_options(&self) -> handler::Options {
+        handler::Options {
+            cookie_name: self.session.options.cookie.name.clone(),
+            proxy_trust: self.session.proxy_trust(),
+            head_bytes_max: self.server.listener.head_bytes_max,
+            headers_max: self.server.listener.headers_max,
+            target_bytes_max: self.server.request_target_bytes_max,
         }
     }
 
@@ -257,7 +291,7 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
         server: &server,
         session: &session,
     };
-    let (guests, routes) = read_guests(reader, &mut root, words, is_whole, shared);
+    let (guests, builds, routes) = read_guests(reader, &mut root, words, is_whole, shared);
     let listen = listen.unwrap_or(DEFAULT_LISTEN);
     Config {
         listen,
@@ -266,6 +300,7 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
         cookies,
         store,
         guests,
+        builds,
         routes,
         admin: admin::read(root.section("admin"), listen),
         log: server::read_log(root.section("log")),
@@ -279,13 +314,19 @@ fn read_guests(
     words: &CliOptions,
     is_whole: bool,
     shared: guest::HostLimits<'_>,
-) -> (Vec<GuestSettings>, Vec<Route>) {
+) -> (
+    Vec<GuestSettings>,
+    BTreeMap<String, BuildSettings>,
+    Vec<Route>,
+) {
     let named = root.named("guest");
     let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
-    let mut guests: Vec<_> = named
-        .into_iter()
-        .map(|(name, section)| guest::read(&name, section, shared, words.components))
-        .collect();
+    let (mut guests, mut builds) = (Vec::new(), BTreeMap::new());
+    for (name, section) in named {
+        let (guest, build) = guest::read(&name, section, shared, words.components);
+        guests.push(guest);
+        builds.extend(build.map(|build| (name, build)));
+    }
     let sections = root.list("route");
     let mut routes = route::read(sections, &names);
     if let Some(component) = &words.component {
@@ -295,8 +336,8 @@ fn read_guests(
             reader
                 .fault(ConfigFault::new("", problem, remedy).at(SettingOrigin::Flag("COMPONENT")));
         }
-        let guest = GuestSettings::of_component(component);
-        routes = guest.routes_of_everything();
+        let guest = guest::of_component(component);
+        routes = guest::routes_of_everything(&guest);
         if let Some((problem, remedy)) = guest::waiting_body(&guest.limits, shared.server) {
             let key = format!("guest.{}.limits.replay_body", guest.name);
             reader.fault(ConfigFault::new(key, problem, remedy));
@@ -307,7 +348,7 @@ fn read_guests(
             let fault = ConfigFault::new("", problem, "name the file of a component");
             reader.fault(fault.at(SettingOrigin::Flag("COMPONENT")));
         }
-        return (guests, routes);
+        return (guests, builds, routes);
     }
     // A syntax error may hide the keys that seem to be missing.
     if is_whole && !root.is_given("guest") {
@@ -333,5 +374,5 @@ fn read_guests(
     for name in names.iter().filter(|name| !reached.contains(name.as_str())) {
         root.warn(&format!("guest.{name}"), "no route leads to it");
     }
-    (guests, routes)
+    (guests, builds, routes)
 }

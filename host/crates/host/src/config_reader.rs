@@ -208,6 +208,18 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// Replaces `setting` by the value of the key. The setting keeps its value, a default, if [`Section::get`] returns `None`.
+    pub(crate) fn set<T>(
+        &mut self,
+        key: &'static str,
+        setting: &mut T,
+        kind: impl FnOnce(&Field<'_>) -> Result<T, ValueError>,
+    ) {
+        if let Some(value) = self.get(key, kind) {
+            *setting = value;
+        }
+    }
+
     /// Returns the raw value: from the command line, otherwise from the environment, otherwise from the file.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<ValueNode> {
         let schema = join(&self.schema, key);

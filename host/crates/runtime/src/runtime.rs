@@ -84,7 +84,7 @@ impl Runtime {
             memory_bytes_max: options.memory_bytes_max,
             guest_gates: GuestConcurrencyLimits::default(),
             outbound: GuestPools::on(OutboundPool::new(options.outbound_connections_max)),
-            lane: Arc::new(BackgroundPool::start()?),
+            lane: Arc::new(BackgroundPool::start(options.background_after)?),
             parked_idle_max: options.parked_idle_max,
         })
     }

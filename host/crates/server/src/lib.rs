@@ -37,36 +37,25 @@ use connection::HttpProtocols;
 pub use incoming::IncomingBody;
 pub use incoming::pace::BodyPace;
 
-/// The limits of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerOptions {
-    /// The longest time for a request's head to arrive, or for the first bytes, which identify the protocol.
-    pub header_timeout: Duration,
-    /// The longest time without a request, and the longest time that a client may leave a response's bytes untaken.
-    pub idle_timeout: Duration,
-    /// The minimum speed of a request's body.
-    pub body_pace: BodyPace,
-    /// The longest time that running requests may take to finish after the shutdown has started.
-    pub grace: Duration,
-    /// The largest request head, in bytes. At least 8,192.
-    pub head_bytes_max: usize,
-    /// The largest number of header fields in a request.
-    pub headers_max: usize,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            header_timeout: limits::HEADER_TIMEOUT,
-            idle_timeout: limits::IDLE_TIMEOUT,
-            body_pace: BodyPace {
-                grace: limits::BODY_TIMEOUT,
-                bytes_per_s: limits::BODY_BYTES_PER_S_MIN,
-            },
-            grace: limits::GRACE,
-            head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
-            headers_max: limits::REQUEST_HEADERS_MAX,
-        }
+cloakroom_base::options! {
+    /// The limits of a listener.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ServerOptions {
+        /// The longest time for a request's head to arrive, or for the first bytes, which identify the protocol.
+        pub header_timeout: Duration = limits::HEADER_TIMEOUT,
+        /// The longest time without a request, and the longest time that a client may leave a response's bytes untaken.
+        pub idle_timeout: Duration = limits::IDLE_TIMEOUT,
+        /// The minimum speed of a request's body.
+        pub body_pace: BodyPace = BodyPace {
+            grace: limits::BODY_TIMEOUT,
+            bytes_per_s: limits::BODY_BYTES_PER_S_MIN,
+        },
+        /// The longest time that running requests may take to finish after the shutdown has started.
+        pub grace: Duration = limits::GRACE,
+        /// The largest request head, in bytes. At least 8,192.
+        pub head_bytes_max: usize = limits::REQUEST_HEAD_BYTES_MAX,
+        /// The largest number of header fields in a request.
+        pub headers_max: usize = limits::REQUEST_HEADERS_MAX,
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::ImportReport;
-use cloakroom_host::config::GuestSettings;
-use cloakroom_runtime::{GrantSummary, GrantValue, INTERFACES};
+use cloakroom_host::config::changed_limits;
+use cloakroom_runtime::{GrantSummary, GrantValue, GuestSettings, INTERFACES};
 
 const ENVIRONMENT: [&str; 1] = ["wasi:cli/environment"];
 const FILES: [&str; 2] = ["wasi:filesystem/preopens", "wasi:filesystem/types"];
@@ -71,7 +71,7 @@ impl GrantReport {
             lines,
             environment: environment.map(|(name, _)| name.clone()).collect(),
             reuse: guest.reuse,
-            limits: guest.limits.changed().into_iter().map(limit).collect(),
+            limits: changed_limits(guest).into_iter().map(limit).collect(),
             denied,
         }
     }

@@ -14,8 +14,10 @@ use super::console::TextStyle;
 use super::sources::{Changes, Sources};
 use super::tree::{FileOwner, WatchedPath};
 use cloakroom_host::app::{ReloadOutcome, ReloadRequests};
-use cloakroom_host::config::{BuildSettings, Config, GuestSettings};
-use cloakroom_runtime::{ComponentSource, DeployRequest, Deployer, GuestRegistry, VersionOrigin};
+use cloakroom_host::config::{BuildSettings, Config};
+use cloakroom_runtime::{
+    ComponentSource, DeployRequest, Deployer, GuestRegistry, GuestSettings, VersionOrigin,
+};
 
 /// Starts builds and reloads the configuration.
 pub(crate) struct Supervisor {
@@ -67,7 +69,8 @@ impl Supervisor {
     /// Cancel safety: dropping the future kills the running commands.
     pub(crate) async fn run(mut self, config: Config) {
         self.adopt(&config).await;
-        for guest in config.guests.iter().filter(|guest| guest.build.is_none()) {
+        let is_built = |guest: &GuestSettings| config.builds.contains_key(&guest.name);
+        for guest in config.guests.iter().filter(|guest| !is_built(guest)) {
             let (registry, admission) = (&self.shop.registry, &self.shop.admission);
             tokio::spawn(admit(
                 guest.name.clone(),
@@ -157,14 +160,10 @@ impl Supervisor {
 
     /// Starts the builds for this configuration. Guests whose build tables have not changed keep their builds.
     async fn adopt(&mut self, config: &Config) {
-        let wanted: BTreeMap<&str, &BuildSettings> = config
-            .guests
-            .iter()
-            .filter_map(|guest| Some((guest.name.as_str(), guest.build.as_ref()?)))
-            .collect();
+        let wanted = &config.builds;
         let bench = &self.shop.bench;
         self.works.retain(|guest, running| {
-            let is_same = wanted.get(guest.as_str()) == Some(&&running.build);
+            let is_same = wanted.get(guest) == Some(&running.build);
             if !is_same {
                 bench.forget(guest);
             }
@@ -175,7 +174,7 @@ impl Supervisor {
         for (guest, build) in wanted {
             if !self.works.contains_key(guest) {
                 let running = self.begin(guest, build);
-                self.works.insert(guest.to_owned(), running);
+                self.works.insert(guest.clone(), running);
             }
         }
     }
@@ -205,7 +204,7 @@ impl Supervisor {
     }
 
     fn targets(&self, config: &Config) -> Vec<WatchedPath> {
-        let outputs = outputs(&config.guests);
+        let outputs = outputs(&built_components(config));
         let target = |owner, path: &Path| {
             Some(WatchedPath {
                 owner,
@@ -214,9 +213,9 @@ impl Supervisor {
             })
         };
         let mut targets: Vec<_> = target(FileOwner::Config, &self.file).into_iter().collect();
-        for guest in &config.guests {
-            let watched = guest.build.iter().flat_map(|build| &build.watch);
-            let owner = || FileOwner::Guest(guest.name.clone());
+        for (guest, build) in &config.builds {
+            let owner = || FileOwner::Guest(guest.clone());
+            let watched = build.watch.iter();
             targets.extend(watched.filter_map(|path| target(owner(), path)));
         }
         targets
@@ -231,21 +230,27 @@ impl Supervisor {
     }
 }
 
+/// Returns the components that are built, and how.
+fn built_components(config: &Config) -> Vec<(&Path, &BuildSettings)> {
+    let guests = config.guests.iter();
+    guests
+        .filter_map(|guest| Some((guest.component.as_path(), config.builds.get(&guest.name)?)))
+        .collect()
+}
+
 /// Returns the paths that builds write: the guests' components, and the directory of each component unless it contains sources
 /// of any guest.
-fn outputs(guests: &[GuestSettings]) -> Vec<PathBuf> {
-    let builds = guests.iter().filter_map(|guest| guest.build.as_ref());
-    let watched = builds.flat_map(|build| &build.watch);
+fn outputs(built: &[(&Path, &BuildSettings)]) -> Vec<PathBuf> {
+    let watched = built.iter().flat_map(|(_, build)| &build.watch);
     let sources: Vec<_> = watched.filter_map(|path| absolute(path).ok()).collect();
-    let outputs = guests.iter().map(|guest| outputs_of(guest, &sources));
+    let outputs = built
+        .iter()
+        .map(|(component, build)| outputs_of(component, build, &sources));
     outputs.flatten().collect()
 }
 
-fn outputs_of(guest: &GuestSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
-    let Some(build) = &guest.build else {
-        return Vec::new();
-    };
-    let Ok(component) = absolute(&guest.component) else {
+fn outputs_of(component: &Path, build: &BuildSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
+    let Ok(component) = absolute(component) else {
         return Vec::new();
     };
     let project = absolute(&build.folder).ok();
@@ -276,21 +281,22 @@ async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Deplo
 #[cfg(test)]
 mod tests {
     use super::super::tests::config;
+    use super::*;
 
     #[test]
     fn what_a_build_writes_is_told_from_what_it_reads() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let outputs = |component: &str, watch: &str| {
+        let paths = |component: &str, watch: &str| {
             let config = config(folder.path(), component, watch);
-            super::outputs(&config.guests)
+            outputs(&built_components(&config))
         };
         let both = [path("build"), path("build/g.wasm")];
-        assert_eq!(outputs("build/g.wasm", r#"["src"]"#), both);
-        assert_eq!(outputs("build/g.wasm", r#"["."]"#), both);
-        assert_eq!(outputs("g.wasm", r#"["."]"#), [path("g.wasm")]);
+        assert_eq!(paths("build/g.wasm", r#"["src"]"#), both);
+        assert_eq!(paths("build/g.wasm", r#"["."]"#), both);
+        assert_eq!(paths("g.wasm", r#"["."]"#), [path("g.wasm")]);
         assert_eq!(
-            outputs("src/g.wasm", r#"["src/app.js"]"#),
+            paths("src/g.wasm", r#"["src/app.js"]"#),
             [path("src/g.wasm")]
         );
     }
@@ -299,19 +305,17 @@ mod tests {
     fn the_sources_of_one_guest_are_not_hidden_by_what_another_ones_build_writes() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let guests = |watched_by_other: &str| {
-            let one = config(folder.path(), "shared/g.wasm", r#"["src"]"#).guests;
-            let other = config(folder.path(), "build/h.wasm", watched_by_other).guests;
-            [one, other].concat()
+        let paths = |watched_by_other: &str| {
+            let one = config(folder.path(), "shared/g.wasm", r#"["src"]"#);
+            let other = config(folder.path(), "build/h.wasm", watched_by_other);
+            outputs(&[built_components(&one), built_components(&other)].concat())
         };
         let others = [path("build"), path("build/h.wasm")];
-        let outputs = super::outputs(&guests(r#"["shared/lib.js"]"#));
         assert_eq!(
-            outputs,
+            paths(r#"["shared/lib.js"]"#),
             [vec![path("shared/g.wasm")], others.to_vec()].concat()
         );
-        let outputs = super::outputs(&guests(r#"["lib"]"#));
         let ones = [path("shared"), path("shared/g.wasm")];
-        assert_eq!(outputs, [ones, others].concat());
+        assert_eq!(paths(r#"["lib"]"#), [ones, others].concat());
     }
 }

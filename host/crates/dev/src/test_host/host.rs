@@ -14,7 +14,7 @@ use super::wire::{OrderedMembers, SessionCounts, StoredSession, VisibleSession};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits;
 use cloakroom_host::app::{App, Overrides, StartError};
-use cloakroom_host::config::{Config, CookieSecure};
+use cloakroom_host::config::Config;
 use cloakroom_host::handler::Handler;
 use cloakroom_runtime::{
     ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployer, Deployment,
@@ -23,7 +23,7 @@ use cloakroom_runtime::{
 use cloakroom_session::record::Document;
 use cloakroom_session::store::SessionStore;
 use cloakroom_session::store::memory::MemoryStore;
-use cloakroom_session::{SeedError, SessionManager};
+use cloakroom_session::{SecurePolicy, SeedError, SessionManager};
 
 /// The parts that all hosts of a test run share. They use the same guest engines, so another host only costs the time to read
 /// and validate its guests' files again: 2 ms for a compiled language, and 40 ms of CPU time for an interpreter of 18 MB
@@ -74,8 +74,9 @@ impl TestProject {
         // The warnings were already printed when the configuration was read.
         config.warnings.clear();
         // The hosts do not use TLS. With `secure = true`, no session would ever be stored.
-        if config.session.cookie.secure == CookieSecure::On {
-            config.session.cookie.secure = CookieSecure::Auto;
+        let secure = &mut config.session.options.cookie.secure;
+        if *secure == SecurePolicy::Always {
+            *secure = SecurePolicy::Auto;
         }
         Self {
             config,
@@ -133,7 +134,7 @@ impl TestProject {
             handler: Arc::clone(app.handler()),
             registry: Arc::clone(app.guests()),
             admission: Arc::clone(app.admission()),
-            cookie_name: self.config.session.name.clone(),
+            cookie_name: self.config.session.options.cookie.name.clone(),
             folder: self.folder.clone(),
             components: guests
                 .map(|guest| (guest.name.clone(), guest.component.clone()))

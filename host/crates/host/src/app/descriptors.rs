@@ -67,7 +67,8 @@ pub(crate) fn provide(config: &Config) -> Result<ServerSettings, StartFailure> {
         tracing::warn!("{outcome}");
     }
     server.totals.connections = shares.connections;
-    server.outbound_connections_max = usize::try_from(shares.outbound).unwrap_or(usize::MAX);
+    server.runtime.outbound_connections_max =
+        usize::try_from(shares.outbound).unwrap_or(usize::MAX);
     Ok(server)
 }
 
@@ -89,7 +90,7 @@ impl DescriptorNeeds {
         ];
         Self {
             connections: config.server.totals.connections,
-            outbound: count(config.server.outbound_connections_max),
+            outbound: count(config.server.runtime.outbound_connections_max),
             others: parts.into_iter().fold(0, u64::saturating_add),
         }
     }

@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{
-    CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure, Environment,
-    Proxy, SecretSource, SessionSettings, SettingOrigin,
+    CliOptions, Compat, Config, ConfigError, ConfigMode, Environment, SecretSource,
+    SessionSettings, SettingOrigin,
 };
 use crate::config_reader::source::{self, Table, TomlValue};
 use crate::route::{RouteTable, Target};
 use crate::stores::StoreLocation;
-use cloakroom_session::SessionAccessLevel;
 use cloakroom_session::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
+use cloakroom_session::{SameSitePolicy, SecurePolicy, SessionAccessLevel};
 
 /// The path of the configuration file. Relative paths are resolved against its directory, which contains a component,
 /// certificate authorities and a secret.
@@ -262,21 +262,21 @@ fn check_accepted(config: &Config) {
 
 fn check_session(session: &SessionSettings) {
     let is_express_1 = session.compat == Compat::Express1;
-    let trusts_all = session.proxy == Proxy::On && session.trusted_proxies.is_empty();
+    let trusts_all = session.proxy == Some(true) && session.trusted_proxies.is_empty();
     assert!(!trusts_all || is_express_1, "anybody is a proxy");
-    assert!(session.proxy != Proxy::Off || session.trusted_proxies.is_empty());
-    let cookie = &session.cookie;
-    assert!(is_valid_name(&session.name));
+    assert!(session.proxy != Some(false) || session.trusted_proxies.is_empty());
+    let cookie = &session.options.cookie;
+    assert!(is_valid_name(&cookie.name));
     assert!(is_valid_path(&cookie.path) && cookie.path.starts_with('/'));
     assert!(cookie.domain.as_deref().is_none_or(is_valid_domain));
     assert!(cookie.max_age.is_none() || cookie.expires_at_ms.is_none());
-    let is_secure = cookie.secure == CookieSecure::On;
-    let may_be_secure = is_secure || cookie.secure == CookieSecure::Auto;
+    let is_secure = cookie.secure == SecurePolicy::Always;
+    let may_be_secure = is_secure || cookie.secure == SecurePolicy::Auto;
     let same_site = cookie.same_site;
-    let is_foreign = matches!(same_site, CookieSameSite::None | CookieSameSite::Auto);
+    let is_foreign = matches!(same_site, Some(SameSitePolicy::None | SameSitePolicy::Auto));
     assert!(is_express_1 || !cookie.partitioned || is_secure);
     assert!(is_express_1 || !is_foreign || may_be_secure);
-    let name = session.name.to_ascii_lowercase();
+    let name = cookie.name.to_ascii_lowercase();
     let is_host = name.starts_with("__host-");
     let is_prefixed = is_host || name.starts_with("__secure-") || name.starts_with("__http-");
     assert!(!is_prefixed || is_secure, "browsers drop the cookie");

@@ -19,7 +19,11 @@ use secrecy::ExposeSecret as _;
 use super::*;
 use crate::stores::StoreLocation;
 use crate::stores::mysql::ConfiguredMysql;
-use cloakroom_session::SessionAccessLevel;
+use cloakroom_runtime::StreamPolicy;
+use cloakroom_session::record::Priority;
+use cloakroom_session::{
+    SameSitePolicy, SecurePolicy, SessionAccessLevel, UnsetPolicy, VisitStart,
+};
 use cloakroom_store_mysql::MysqlOptions;
 
 /// A guest and a route, which every complete configuration needs.
@@ -173,8 +177,11 @@ fn variables_set_keys_of_every_kind() {
         ("CLOAKROOM_SERVER_REQUEST_HEAD", "16KiB"),
     ];
     let config = Read::with(GUEST, CliOptions::default(), &variables).config();
-    assert!(config.session.rolling);
-    assert_eq!(config.session.cookie.max_age, Some(Duration::from_secs(60)));
+    assert!(config.session.options.rolling);
+    assert_eq!(
+        config.session.options.cookie.max_age,
+        Some(Duration::from_secs(60))
+    );
     assert_eq!(config.session.trusted_proxies.len(), 2);
     assert_eq!(
         config.session.secrets.obtain().unwrap(),
@@ -259,7 +266,7 @@ fn compiled_code_is_kept_beside_the_embedded_store_unless_it_is_told_where() {
     let kept = |keys: &str| {
         let read = Read::of(&with_guest(keys));
         let folder = read.folder.path().to_owned();
-        let place = read.config().server.code_cache;
+        let place = read.config().server.runtime.code_cache;
         place.map(|place| place.strip_prefix(folder).map(Into::into).unwrap_or(place))
     };
     let in_working_directory = Some(std::path::PathBuf::from(".cloakroom/code"));
@@ -279,12 +286,12 @@ fn express_1_fills_in_the_defaults_of_1_19() {
         "[session]\ncompat = \"express-1\"\nproxy = true",
     ))
     .config();
-    let session = &config.session;
-    assert!(session.resave && session.save_uninitialized && !session.rolling);
-    assert_eq!(session.unset, Unset::Keep);
-    assert_eq!(session.cookie.secure, CookieSecure::Unset);
-    assert_eq!(session.cookie.same_site, CookieSameSite::Unset);
-    assert_eq!(session.proxy, Proxy::On);
+    let options = &config.session.options;
+    assert!(options.resave && options.save_uninitialized && !options.rolling);
+    assert_eq!(options.unset, UnsetPolicy::Keep);
+    assert_eq!(options.cookie.secure, SecurePolicy::Never);
+    assert_eq!(options.cookie.same_site, None);
+    assert_eq!(config.session.proxy, Some(true));
     assert!(
         config.warnings[0].starts_with("session.proxy: "),
         "{:?}",
@@ -294,7 +301,10 @@ fn express_1_fills_in_the_defaults_of_1_19() {
         "[session]\ncompat = \"express-1\"\nresave = false",
     ))
     .config();
-    assert!(!own.session.resave, "what is written outranks the profile");
+    assert!(
+        !own.session.options.resave,
+        "what is written outranks the profile"
+    );
 }
 
 #[test]
@@ -302,15 +312,15 @@ fn cookies_take_express_values() {
     let text = with_guest(
         "[session.cookie]\nmax_age = 86400000\nsame_site = true\npriority = \"High\"\ndomain = \".example.com\"\nsecure = true",
     );
-    let cookie = Read::of(&text).config().session.cookie;
+    let cookie = Read::of(&text).config().session.options.cookie;
     assert_eq!(cookie.max_age, Some(Duration::from_secs(86_400)));
-    assert_eq!(cookie.same_site, CookieSameSite::Strict);
-    assert_eq!(cookie.priority, Some(CookiePriority::High));
+    assert_eq!(cookie.same_site, Some(SameSitePolicy::Strict));
+    assert_eq!(cookie.priority, Some(Priority::High));
     let fixed =
         with_guest("[session]\ncookie = { expires = 2030-01-31T00:00:00Z, same_site = false }");
-    let cookie = Read::of(&fixed).config().session.cookie;
+    let cookie = Read::of(&fixed).config().session.options.cookie;
     assert_eq!(cookie.expires_at_ms, Some(1_896_048_000_000));
-    assert_eq!(cookie.same_site, CookieSameSite::Unset);
+    assert_eq!(cookie.same_site, None);
 }
 
 #[test]
@@ -336,7 +346,8 @@ fn a_guest_is_told_what_it_may() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(hosts, ["api.example.com", "*.internal:81 (private)"]);
-    assert!(guest.exclusive && !guest.stream);
+    assert_eq!(guest.start, VisitStart::Exclusive);
+    assert_eq!(guest.stream, StreamPolicy::Buffered);
     assert_eq!(guest.reuse, 20);
     assert_eq!(guest.limits.deadline, Duration::from_secs(2));
     assert_eq!(guest.limits.response_body_bytes_max, Some(1 << 20));

@@ -176,10 +176,10 @@ pub(crate) fn size(field: &Field<'_>) -> Result<u64, ValueError> {
 }
 
 /// Reads a size in bytes within bounds.
-pub(crate) fn size_in(
+pub(crate) fn size_in<T: TryFrom<usize>>(
     least: usize,
     most: usize,
-) -> impl FnOnce(&Field<'_>) -> Result<usize, ValueError> {
+) -> impl FnOnce(&Field<'_>) -> Result<T, ValueError> {
     move |field| {
         let bytes = size(field)?;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -188,10 +188,10 @@ pub(crate) fn size_in(
 }
 
 /// Reads a number within bounds.
-pub(crate) fn count_in(
+pub(crate) fn count_in<T: TryFrom<usize>>(
     least: usize,
     most: usize,
-) -> impl FnOnce(&Field<'_>) -> Result<usize, ValueError> {
+) -> impl FnOnce(&Field<'_>) -> Result<T, ValueError> {
     move |field| {
         let number = match field.value {
             TomlValue::Integer(number) => Some(*number),
@@ -206,14 +206,16 @@ pub(crate) fn count_in(
     }
 }
 
-fn within(
+fn within<T: TryFrom<usize>>(
     field: &Field<'_>,
     number: usize,
     least: usize,
     most: usize,
     unit: &str,
-) -> Result<usize, ValueError> {
-    if (least..=most).contains(&number) {
+) -> Result<T, ValueError> {
+    if (least..=most).contains(&number)
+        && let Ok(number) = T::try_from(number)
+    {
         return Ok(number);
     }
     let remedy = format!("write {least} to {most} {unit}");

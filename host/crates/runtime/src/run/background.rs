@@ -39,6 +39,8 @@ pub(crate) struct BackgroundPool {
     threads: Vec<Thread>,
     /// Sends values to the thread that drops them.
     dropped: mpsc::Sender<Box<dyn Send>>,
+    /// Time that a run may compute before it moves here.
+    pub(crate) after: Duration,
 }
 
 impl fmt::Debug for BackgroundPool {
@@ -52,7 +54,7 @@ impl BackgroundPool {
     ///
     /// # Errors
     /// Returns an error if a thread cannot be started.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    pub(crate) fn start(after: Duration) -> std::io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(BackgroundShared {
             inboxes: (0..=count).map(|_| Mutex::default()).collect(),
@@ -68,6 +70,7 @@ impl BackgroundPool {
             shared,
             threads: Vec::new(),
             dropped,
+            after,
         };
         for number in 0..count {
             let shared = Arc::clone(&lane.shared);
@@ -368,7 +371,7 @@ mod tests {
     fn the_lanes_threads_are_nicer_than_others() {
         let own = rustix::process::getpriority_process(None).unwrap();
         let (sender, taken) = mpsc::channel();
-        let lane = BackgroundPool::start().unwrap();
+        let lane = BackgroundPool::start(Duration::ZERO).unwrap();
         lane.push(
             &"a".into(),
             ClientConnection::default(),

@@ -1,4 +1,4 @@
-//! The settings of one guest, and how its versions replace one another. This module does not read the configuration file. `app` fills
+//! The settings of one guest, and how its versions replace one another. This module does not read the configuration file, which fills
 //! these types in.
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::settings::{GuestLimits, StreamPolicy};
 use cloakroom_base::limits;
 use cloakroom_session::VisitStart;
 
-/// The configuration of one guest. `Debug` omits the environment.
+/// The configuration of one guest. `Debug` omits the values of the environment, which may be secrets.
 #[derive(Clone, PartialEq)]
 pub struct GuestSettings {
     /// The guest's name in routes, logs and metrics.
@@ -37,15 +37,37 @@ pub struct GuestSettings {
     pub rollout: Rollout,
 }
 
+impl GuestSettings {
+    /// Creates the settings of a guest that has no grants and no environment.
+    pub fn new(name: impl Into<String>, component: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            component: component.into(),
+            grants: GuestGrants::default(),
+            start: VisitStart::default(),
+            stream: StreamPolicy::default(),
+            reuse: 1,
+            environment: Vec::new(),
+            limits: GuestLimits::default(),
+            rollout: Rollout::default(),
+        }
+    }
+}
+
 impl std::fmt::Debug for GuestSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let variables: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
         f.debug_struct("GuestSettings")
             .field("name", &self.name)
             .field("component", &self.component)
             .field("grants", &self.grants)
+            .field("start", &self.start)
+            .field("stream", &self.stream)
+            .field("reuse", &self.reuse)
+            .field("environment", &variables)
             .field("limits", &self.limits)
             .field("rollout", &self.rollout)
-            .finish_non_exhaustive()
+            .finish()
     }
 }
 

@@ -21,7 +21,6 @@ use crate::run::background::{BackgroundPool, SlowHistory};
 use crate::run::concurrency::InstancePermit;
 use crate::run::error::GuestFailure;
 use crate::run::idle::IdleInstance;
-use cloakroom_base::limits::LANE_THRESHOLD;
 use cloakroom_base::quota::ClientConnection;
 
 /// The guest's work, including its instance.
@@ -82,8 +81,8 @@ impl OffloadableWork {
             place: WorkPlace::Here(job),
             computed: terms.computed,
             busy: Duration::ZERO,
+            allowance: terms.lane.after,
             terms,
-            allowance: LANE_THRESHOLD,
         };
         if computing.terms.habit.is_slow() {
             computing.move_to_lane();
@@ -145,7 +144,7 @@ impl OffloadableWork {
     }
 
     fn note_end(&self) {
-        if self.computed().saturating_sub(self.terms.computed) < LANE_THRESHOLD {
+        if self.computed().saturating_sub(self.terms.computed) < self.terms.lane.after {
             self.terms.habit.was_quick();
         }
     }

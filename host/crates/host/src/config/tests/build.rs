@@ -26,19 +26,19 @@ fn every_key_of_a_build_is_read_with_its_paths_in_the_files_folder() {
         test: Some("npm test".to_owned()),
         folder,
     };
-    assert_eq!(read.config().guests[0].build, Some(expected));
+    assert_eq!(read.config().builds.get("a"), Some(&expected));
 }
 
 #[test]
 fn a_command_is_enough() {
     let config = Read::of(&with_build("command = \"make\"")).config();
-    let build = config.guests[0].build.as_ref().unwrap();
+    let build = config.builds.get("a").unwrap();
     assert_eq!(
         (&build.setup, &build.creates, &build.test),
         (&None, &None, &None)
     );
     assert!(build.watch.is_empty());
-    assert_eq!(Read::of(GUEST).config().guests[0].build, None);
+    assert_eq!(Read::of(GUEST).config().builds.get("a"), None);
 }
 
 #[test]

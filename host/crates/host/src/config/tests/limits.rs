@@ -1,6 +1,7 @@
 //! Tests of `[guest.NAME.limits]`: its keys, and values that exceed the limits of the host.
 
 use super::*;
+use cloakroom_runtime::GuestLimits;
 
 fn with_limits(top: &str, limits: &str) -> String {
     format!(
@@ -9,15 +10,14 @@ fn with_limits(top: &str, limits: &str) -> String {
     )
 }
 
-fn limits(text: &str) -> GuestLimits {
-    Read::of(&with_limits("", text)).config().guests[0]
-        .limits
-        .clone()
+fn guest(limits: &str) -> GuestSettings {
+    let text = with_limits("", limits);
+    Read::of(&text).config().guests.remove(0)
 }
 
 #[test]
 fn every_limit_of_a_guest_is_read() {
-    let read = limits(
+    let guest = guest(
         "deadline = \"2s\"\ncpu_time = \"1s\"\nmemory = \"1MiB\"\ninstances = 3\nwaiting = 4\nwait = \"1500ms\"\n\
          request_head = \"2KiB\"\nrequest_headers = 20\nrequest_body = 5\nresponse_body = 6\nreplay_body = 7\n\
          session_bytes = \"1KiB\"\nsession_keys = 8\noutbound_calls = 0\noutbound_connections = 12\nlog_lines = 9\nlog_line_bytes = 10\n\
@@ -36,8 +36,6 @@ fn every_limit_of_a_guest_is_read() {
         request_body_bytes_max: 5,
         response_body_bytes_max: Some(6),
         replay_bytes_max: 7,
-        session_bytes_max: Some(1 << 10),
-        session_keys_max: Some(8),
         outbound_calls_max: 0,
         outbound_connections_max: 12,
         log_lines_max: 9,
@@ -46,13 +44,16 @@ fn every_limit_of_a_guest_is_read() {
         log_bytes_per_s_max: 900,
         stream_silence_max: Duration::from_secs(11),
     };
-    assert_eq!(read, expected);
+    assert_eq!(guest.limits, expected);
+    let grant = &guest.grants.session;
+    assert_eq!(grant.session_bytes_max, Some(1 << 10));
+    assert_eq!(grant.keys_max, Some(8));
 }
 
 #[test]
 fn what_differs_from_the_defaults_is_told_as_it_would_be_written() {
     let text = "deadline = \"90s\"\nmemory = \"1536KiB\"\nresponse_body = 1000\nsession_keys = 8";
-    let changed = limits(text).changed();
+    let changed = changed_limits(&guest(text));
     let lines: Vec<_> = changed
         .iter()
         .map(|(key, value)| format!("{key} = {value:?}"))
@@ -66,13 +67,13 @@ fn what_differs_from_the_defaults_is_told_as_it_would_be_written() {
             "session_keys = \"8\""
         ]
     );
-    assert_eq!(limits("memory = \"128MiB\"").changed(), []);
+    assert_eq!(changed_limits(&guest("memory = \"128MiB\"")), []);
 }
 
 #[test]
 fn what_has_no_limit_says_so() {
-    let read = limits("cpu_time = \"unlimited\"\nresponse_body = \"unlimited\"");
-    assert_eq!(read, GuestLimits::default());
+    let guest = guest("cpu_time = \"unlimited\"\nresponse_body = \"unlimited\"");
+    assert_eq!(guest.limits, GuestLimits::default());
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn the_defaults_give_way_to_a_smaller_host() {
         "[server]\ninstances = 1\nrequest_headers = 10",
         "deadline = \"1s\"",
     );
-    assert_eq!(Read::of(&text).config().server.instances_max, 1);
+    assert_eq!(Read::of(&text).config().server.runtime.instances_max, 1);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::route::{Route, RouteTable, Target};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{ConnectionOutbox, QuotaTotals, Quotas};
-use cloakroom_runtime::{Deployments, GuestGrants, GuestLimits, GuestSettings, Rollout, Services};
+use cloakroom_runtime::{Deployments, GuestGrants, GuestSettings, Services};
 use cloakroom_server::{ConnectionEnds, Service as _};
 use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, Secret};
 use cloakroom_session::store::memory::MemoryStore;
@@ -85,18 +85,11 @@ fn handler(hook: Arc<CookieRecorder>) -> Arc<Handler> {
         target: Target::Guest("a".to_owned()),
     };
     let deployment = Deployment::new(GuestSettings {
-        name: "a".to_owned(),
-        component: "a.wasm".into(),
         grants: GuestGrants {
             session: SessionGrant::write().into(),
             ..GuestGrants::default()
         },
-        start: VisitStart::Optimistic,
-        stream: StreamPolicy::Buffered,
-        reuse: 1,
-        environment: Vec::new(),
-        limits: GuestLimits::default(),
-        rollout: Rollout::default(),
+        ..GuestSettings::new("a", "a.wasm")
     });
     let site = RoutedGuests {
         routes: RouteTable::new(vec![route]).expect("a route"),

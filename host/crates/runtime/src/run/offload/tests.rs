@@ -10,6 +10,7 @@ use crate::interfaces::log::LineAllowance;
 use crate::run::background::thread_cpu_time;
 use crate::run::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::settings::GuestLimits;
+use cloakroom_base::limits::LANE_THRESHOLD;
 use cloakroom_base::telemetry::metrics::GuestMetrics;
 
 /// A background pool, and a concurrency limit of one slot.
@@ -23,7 +24,7 @@ impl Bench {
     fn new() -> Self {
         let gate = || Arc::new(ConcurrencyLimit::new(1, 1, Duration::from_secs(10)));
         Self {
-            lane: Arc::new(BackgroundPool::start().unwrap()),
+            lane: Arc::new(BackgroundPool::start(LANE_THRESHOLD).unwrap()),
             habit: Arc::default(),
             gates: ConcurrencyLimits::new(gate(), gate()),
         }
