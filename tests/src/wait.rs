@@ -15,8 +15,8 @@ const INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// An interval is the time waited so far divided by this, so that a wait takes at most 5 % longer than necessary.
 const WAITED_PER_INTERVAL: u32 = 20;
 
-/// Repeats `attempt` until it succeeds, and returns its result. `what` completes the sentence "waited until ...". The error of an attempt is
-/// the state that it found: `anyhow::ensure!` without a message shows the compared values.
+/// Repeats `attempt` until it succeeds, and returns its result. `what` completes the sentence "waited until ...". The error of an
+/// attempt is the state that it found: `anyhow::ensure!` without a message shows the compared values.
 ///
 /// # Panics
 /// After `time_max`. The panic shows `what` and the last error.

@@ -37,18 +37,11 @@ pub struct AcceptedCircle {
 }
 
 /// Circles of imports that are accepted. A smaller circle of the same modules is accepted, too.
-pub const ACCEPTED_CIRCLES: [AcceptedCircle; 2] = [
-    AcceptedCircle {
-        parent: "runtime/versions",
-        members: &["deployment", "health_watch", "history"],
-        reason: "a deployment owns its history, whose entries own the watches that act on the deployment",
-    },
-    AcceptedCircle {
-        parent: "session",
-        members: &["handle", "manager", "run"],
-        reason: "opens when the shared parts of `SessionManager` are a type of their own",
-    },
-];
+pub const ACCEPTED_CIRCLES: [AcceptedCircle; 1] = [AcceptedCircle {
+    parent: "runtime/versions",
+    members: &["deployment", "health_watch", "history"],
+    reason: "a deployment owns its history, whose entries own the watches that act on the deployment",
+}];
 
 /// The crates that only certain modules may name, with these modules.
 pub const HOMES: [(&str, &[&str]); 15] = [
