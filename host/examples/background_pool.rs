@@ -161,7 +161,7 @@ async fn call(guest: &Arc<Guest>, target: &str) -> std::result::Result<(), Guest
         services: None,
         request_id: "measure".into(),
         deadline: (Instant::now() + DEADLINE).into(),
-        place: None,
+        reservation: None,
     };
     let released = Invocation::new(Arc::clone(guest), request)
         .run(Session::none(), 1)

@@ -170,13 +170,13 @@ async fn a_dry_run_describes_a_component_and_changes_nothing() {
     let tried = run(other()).await;
 
     assert_eq!(tried.status, 200, "{}", tried.text);
-    let told = json(&tried);
+    let body = json(&tried);
     assert_eq!(
-        (&told["dry_run"], &told["unchanged"]),
+        (&body["dry_run"], &body["unchanged"]),
         (&json!(true), &json!(false))
     );
     assert!(
-        told["imports"]
+        body["imports"]
             .to_string()
             .contains("cloakroom:http/session")
     );

@@ -170,16 +170,16 @@ async fn an_account_that_may_not_set_causality_is_refused_with_a_remedy() {
     });
     let config = scripted(&database.url_through(proxy.port()));
 
-    let (code, said) = config.refused().await;
+    let (code, text) = config.refused().await;
 
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(code, Some(2), "{text}");
     for part in [
         "store.user",
         "server error 1227",
         "GRANT SESSION_VARIABLES_ADMIN ON *.* TO 'app'@'%'",
         "SET GLOBAL wsrep_sync_wait = 7",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(text.contains(part), "{part}: {text}");
     }
     // The second of the two remedies: the host does not need to send the statement.
     let mut admin = cluster.node(0).admin().await;

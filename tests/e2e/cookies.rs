@@ -57,9 +57,11 @@ impl Pair {
         let request = self.client.post(self.host.url("/s")).body("cookies");
         let answer = self.with_cookies(request, headers).send().await.unwrap();
         let read = answer.text().await.unwrap();
-        let said = self.client.post(self.express.url("/said"));
-        let said = said.header("content-type", "application/json").body(read);
-        sorted(&said.send().await.unwrap().text().await.unwrap())
+        let request = self.client.post(self.express.url("/said"));
+        let request = request
+            .header("content-type", "application/json")
+            .body(read);
+        sorted(&request.send().await.unwrap().text().await.unwrap())
     }
 
     /// Returns the cookies that cookie-parser reads from these headers.

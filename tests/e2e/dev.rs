@@ -351,14 +351,14 @@ async fn while_the_first_build_runs_its_routes_say_so_and_the_end_leaves_no_proc
     let second = process_id(&host, "pid").await;
     gone(&first).await;
 
-    let told_at = Instant::now();
+    let reported_at = Instant::now();
     host.signal("INT");
     let status = host.ended(Duration::from_secs(10)).await;
     assert_eq!(status.code(), Some(0), "{}", host.log());
     assert!(
-        told_at.elapsed() < Duration::from_secs(5),
+        reported_at.elapsed() < Duration::from_secs(5),
         "it took {:?}",
-        told_at.elapsed()
+        reported_at.elapsed()
     );
     gone(&second).await;
 }
@@ -402,7 +402,7 @@ fn a_failed_start_is_reported_with_a_remedy() {
     let address = taken.local_addr().unwrap().to_string();
     let project = Project::of(&[]);
     let empty = Project(tempfile::tempdir().unwrap());
-    for (project, words, code, said) in [
+    for (project, words, code, expected) in [
         (&project, vec!["--listen", &address], 1, "is taken"),
         (&empty, vec![], 2, "`cloakroom new NAME --lang"),
         (
@@ -415,7 +415,7 @@ fn a_failed_start_is_reported_with_a_remedy() {
         let output = project.command(&words).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(text.contains(said), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }
 

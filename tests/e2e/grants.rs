@@ -30,12 +30,12 @@ async fn remember(browser: &Browser, host: &Host, lines: &[&str]) {
 async fn denials(host: &Host, component: &str, grant: &str) -> f64 {
     let series =
         format!("cloakroom_guest_denials_total{{grant=\"{grant}\",guest=\"{component}0\"}}");
-    let told = Operator::of(host).metric(&series).await;
-    told.unwrap_or_else(|| panic!("no series {series}"))
+    let value = Operator::of(host).metric(&series).await;
+    value.unwrap_or_else(|| panic!("no series {series}"))
 }
 
 /// Returns the log lines about denials.
-fn told(host: &Host) -> Vec<String> {
+fn denial_lines(host: &Host) -> Vec<String> {
     let log = host.log();
     let lines = log
         .lines()
@@ -48,7 +48,7 @@ async fn assert_denied(host: &Host, component: &str, grant: &str, calls: f64, re
     assert_eq!(denials(host, component, grant).await, calls, "{component}");
     let of_grant = format!("grant=\"{grant}\"");
     host.wait_for_log(&of_grant).await;
-    let lines = told(host);
+    let lines = denial_lines(host);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     for part in [
         format!("guest={component}0"),
@@ -108,7 +108,7 @@ async fn a_guest_that_may_write_is_denied_nothing() {
         for grant in ["session", "read_keys", "write_keys", "outbound", "cookies"] {
             assert_eq!(denials(&host, component, grant).await, 0.0);
         }
-        assert_eq!(told(&host), [""; 0]);
+        assert_eq!(denial_lines(&host), [""; 0]);
     }
 }
 
@@ -140,7 +140,10 @@ async fn only_keys_that_match_read_keys_can_be_read() {
         assert_eq!(lines[5], "ok", "writing is another grant");
         let remedy = format!("guest.{component}0.read_keys with this key");
         assert_denied(&host, component, "read_keys", 2.0, &remedy).await;
-        assert!(!told(&host).concat().contains("hidden"), "no key is named");
+        assert!(
+            !denial_lines(&host).concat().contains("hidden"),
+            "no key is named"
+        );
     }
 }
 
@@ -193,7 +196,7 @@ async fn requests_leave_for_granted_hosts_alone_in_both_worlds() {
         );
         let remedy = format!("guest.{component}0.outbound_hosts with this host");
         assert_denied(&host, component, "outbound", 2.0, &remedy).await;
-        let line = told(&host).concat();
+        let line = denial_lines(&host).concat();
         assert!(line.contains("a request to 127.0.0.1:9;"), "{line}");
         assert!(
             !line.contains("hunter2") && !line.contains("path"),
@@ -272,7 +275,7 @@ async fn all_denials_are_counted_and_only_a_few_are_logged() {
     host.wait_for_log_count("a guest was denied", 10).await;
     host.access_line("/all").await;
     assert_eq!(
-        told(&host).len(),
+        denial_lines(&host).len(),
         10,
         "a line for each of the first requests"
     );

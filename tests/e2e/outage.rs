@@ -211,16 +211,19 @@ async fn an_outage_is_logged_at_its_start_and_end_and_not_per_request() {
         Duration::from_secs(30),
         async || {
             run_script(&browser, &host, &["get n"]).await;
-            let told = host.log_count("the session store answers again");
-            ensure!(told > 0, "{}", host.log());
+            let count_of = host.log_count("the session store answers again");
+            ensure!(count_of > 0, "{}", host.log());
             Ok(())
         },
     )
     .await;
     let log = host.log().split_off(before);
-    let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    let count_of = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     // A database that is still starting may fail once more.
-    assert!((1..=2).contains(&told("the session store fails")), "{log}");
+    assert!(
+        (1..=2).contains(&count_of("the session store fails")),
+        "{log}"
+    );
     assert!(log.contains("failed_calls="), "{log}");
     // The access log has a line for each request, with its client.
     let others = log.lines().filter(|line| !line.contains("peer=")).count();

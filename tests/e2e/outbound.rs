@@ -354,13 +354,13 @@ fn a_descriptor_limit_too_low_to_serve_is_refused_at_start() {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
     assert!(
-        said.contains("the limit of 150 file descriptors is too small"),
-        "{said}"
+        stderr.contains("the limit of 150 file descriptors is too small"),
+        "{stderr}"
     );
-    assert!(said.contains("LimitNOFILE="), "{said}");
+    assert!(stderr.contains("LimitNOFILE="), "{stderr}");
 }
 
 #[test]
@@ -394,9 +394,9 @@ fn check_reports_granted_names_that_resolve_to_private_addresses() {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&checked.stderr);
-    assert_eq!(checked.status.code(), Some(0), "{said}");
+    let stderr = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(0), "{stderr}");
     let warning = format!("warning: guest.fixture-hello0.outbound_hosts: {name}:81 has a ");
-    assert!(said.contains(&warning), "{said}");
-    assert_eq!(said.matches("address today").count(), 1, "{said}");
+    assert!(stderr.contains(&warning), "{stderr}");
+    assert_eq!(stderr.matches("address today").count(), 1, "{stderr}");
 }

@@ -17,7 +17,7 @@ fn run(folder: &Path, words: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -31,7 +31,7 @@ fn check_serve_and_inspect_advise_to_rebuild_an_outdated_component() {
     std::fs::write(folder.path().join("cloakroom.toml"), config).unwrap();
     for command in ["check", "serve"] {
         let refused = run(folder.path(), &[command, "--config", "cloakroom.toml"]);
-        let words = said(&refused);
+        let words = text_of(&refused);
         assert_eq!(refused.status.code(), Some(2), "{words}");
         for part in [
             "guest.old.component",
@@ -49,7 +49,7 @@ fn check_serve_and_inspect_advise_to_rebuild_an_outdated_component() {
         report["reason"].as_str().unwrap().contains(REMEDY),
         "{report}"
     );
-    let inspected = said(&run(folder.path(), &["inspect", "old.wasm"]));
+    let inspected = text_of(&run(folder.path(), &["inspect", "old.wasm"]));
     assert!(inspected.contains(REMEDY), "{inspected}");
 }
 

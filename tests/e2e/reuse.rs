@@ -47,8 +47,8 @@ async fn an_instance_serves_the_configured_number_of_requests_by_default_one() {
             format!("cloakroom_guest_instances_parked{{guest=\"{reused}\"}} 1"),
             format!("cloakroom_guest_instances_parked{{guest=\"{fresh}\"}} 0"),
         ] {
-            let is_told = metrics.text.lines().any(|told| told == line);
-            assert!(is_told, "{line}\n{}", metrics.text);
+            let is_listed = metrics.text.lines().any(|metric| metric == line);
+            assert!(is_listed, "{line}\n{}", metrics.text);
         }
     }
 }

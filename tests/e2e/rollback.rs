@@ -84,12 +84,12 @@ async fn a_version_that_traps_on_every_second_request_is_rolled_back_under_load(
 
     // The operator's view of the events, in order: deployed, failing, rolled back.
     let story = story(&host);
-    let told = [
+    let lines = [
         "a version is live",
         "fails too often: rolling it back",
         "an earlier version is live again",
     ];
-    let places: Vec<_> = told
+    let places: Vec<_> = lines
         .iter()
         .map(|text| story.iter().rposition(|line| line.contains(text)))
         .collect();

@@ -76,8 +76,8 @@ impl Stalled {
             .admin("");
         let mut child = serve(folder.path(), &config).spawn().unwrap();
         let stderr = child.stderr.take();
-        let mut greeting = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut line = || greeting.next().expect("it greets").unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = || stdout.next().expect("it greets").unwrap();
         let address = loop {
             if let Some((_, rest)) = line().split_once("serves http://") {
                 break rest.split('/').next().unwrap().parse().unwrap();
@@ -184,18 +184,22 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
         host.signal();
         assert_eq!(host.ended().await.code(), Some(0));
         let text = reader.join().unwrap();
-        let told: Vec<_> = text
+        let reported: Vec<_> = text
             .lines()
             .filter(|line| line.contains("log lines were dropped"))
             .collect();
-        assert!(!told.is_empty(), "{} bytes and no such line", text.len());
+        assert!(
+            !reported.is_empty(),
+            "{} bytes and no such line",
+            text.len()
+        );
         let count = |line: &&str| -> u64 {
             let (_, rest) = line.split_once(counted).expect("the line counts by kind");
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().unwrap()
         };
-        let told: u64 = told.iter().map(count).sum();
-        assert!(told >= dropped, "told {told} of {dropped}");
+        let reported: u64 = reported.iter().map(count).sum();
+        assert!(reported >= dropped, "told {reported} of {dropped}");
         assert!(
             text.contains("stopped"),
             "the last lines are there: it was read"

@@ -193,18 +193,18 @@ async fn a_single_server_that_failed_is_used_again_only_by_prefer_first() {
 
     pair.one.start_again().await;
     pair.other.stop().await;
-    let mut is_told = 0;
+    let mut refusals = 0;
     wait_until("the operator is told 20 times", PATIENCE, async || {
         match create().await {
             // The error tells the operator the remedy.
             CommitVerdict::Failed(error) if error.detail.contains("/store/prefer-first") => {
-                is_told += 1
+                refusals += 1
             }
             // A statement that was in progress when the server stopped.
-            CommitVerdict::Failed(_) | CommitVerdict::Ambiguous(_) if is_told == 0 => {}
+            CommitVerdict::Failed(_) | CommitVerdict::Ambiguous(_) if refusals == 0 => {}
             verdict => panic!("an old primary has a history of its own: {verdict:?}"),
         }
-        ensure!(is_told == 20, "told {is_told} times");
+        ensure!(refusals == 20, "told {refusals} times");
         Ok(())
     })
     .await;
@@ -220,8 +220,8 @@ async fn a_single_server_that_failed_is_used_again_only_by_prefer_first() {
 
 /// Returns for each server, as the admin interface reports it, whether it is in use and whether it is barred.
 async fn standing(operator: &Operator) -> Vec<(bool, bool)> {
-    let told = json(&operator.get("/store").await);
-    let servers = told["servers"].as_array().expect("a list");
+    let body = json(&operator.get("/store").await);
+    let servers = body["servers"].as_array().expect("a list");
     let is = |server: &Value, what: &str| server[what].as_bool().expect("yes or no");
     let standing = |server| (is(server, "in_use"), is(server, "left"));
     servers.iter().map(standing).collect()
@@ -245,8 +245,8 @@ async fn the_admin_interface_shows_the_server_in_use_and_restores_the_first() {
     };
     assert!(log_in().await);
     assert_eq!(standing(&operator).await, [(true, false), (false, false)]);
-    let told = json(&operator.get("/store").await);
-    let first = &told["servers"][0];
+    let body = json(&operator.get("/store").await);
+    let first = &body["servers"][0];
     let name = format!("127.0.0.1:{}", pair.one.port());
     assert_eq!(first["name"], name.as_str());
     let is = first["is"].as_str().unwrap();

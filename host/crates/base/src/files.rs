@@ -184,7 +184,7 @@ mod tests {
         let _listener = UnixListener::bind(at("socket")).unwrap();
         symlink(at("pipe"), at("link")).unwrap();
         symlink(at("round"), at("round")).unwrap();
-        for (path, said) in [
+        for (path, expected) in [
             (at("pipe"), "it is a pipe, not a file"),
             (at("link"), "it is a pipe, not a file"),
             (at("socket"), "it is a socket, not a file"),
@@ -200,7 +200,7 @@ mod tests {
                 read_secret(&path).unwrap_err(),
                 read_own_secret(&path).unwrap_err(),
             ] {
-                assert_eq!(error.to_string(), said, "{}", path.display());
+                assert_eq!(error.to_string(), expected, "{}", path.display());
             }
         }
         assert!(read(&at("absent"), 100).unwrap_err().is_absent());

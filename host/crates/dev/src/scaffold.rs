@@ -138,7 +138,7 @@ impl NewProject {
 
     /// Returns the next steps for the developer, and the required tools that are missing.
     pub fn next_steps(&self, tools: &[tools::RequiredTool]) -> String {
-        steps::told(self, tools)
+        steps::next_steps(self, tools)
     }
 
     /// Returns the files of the project, or none if there is no template.

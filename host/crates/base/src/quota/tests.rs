@@ -206,10 +206,10 @@ async fn the_owner_of_a_revoked_reservation_is_notified() {
     let quotas = quotas(1);
     let held = peer(&quotas, 1).reserve(R, 1).unwrap();
     held.set_phase(RevocablePhase::WaitsForClient).unwrap();
-    let told = tokio::spawn(async move { held.revoked().await });
+    let revoked = tokio::spawn(async move { held.revoked().await });
     tokio::task::yield_now().await;
     let _taken = peer(&quotas, 2).reserve(R, 1).unwrap();
-    told.await.unwrap();
+    revoked.await.unwrap();
 }
 
 /// Random reservations, waits and returns: the sum never exceeds the total, and is 0 at the end.

@@ -130,12 +130,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let component = folder.path().join("shop.wasm");
         std::fs::write(&component, "").unwrap();
-        let words = CliOptions {
+        let cli = CliOptions {
             component: Some(component),
             ..CliOptions::default()
         };
         let nobody: [(&str, &str); 0] = [];
-        Config::load(&words, &nobody).unwrap().guests.remove(0)
+        Config::load(&cli, &nobody).unwrap().guests.remove(0)
     }
 
     fn imports(names: &[&str]) -> ImportReport {

@@ -95,16 +95,16 @@ impl SourceTree {
         self.look_and_judge(&BTreeSet::new(), |stranger| is_wanted(&former, stranger))
     }
 
-    /// Checks all targets. Files in `heard` are read again even if their stamps are unchanged, because a file may be written
+    /// Checks all targets. Files in `event_paths` are read again even if their stamps are unchanged, because a file may be written
     /// twice within one tick of the clock.
-    pub(crate) fn look(&mut self, heard: &BTreeSet<PathBuf>) -> TreeChange {
-        self.look_and_judge(heard, |_stranger| true)
+    pub(crate) fn look(&mut self, event_paths: &BTreeSet<PathBuf>) -> TreeChange {
+        self.look_and_judge(event_paths, |_stranger| true)
     }
 
     /// Checks all targets as [`SourceTree::look`] does. `is_new` decides whether a previously unknown file was just created.
     fn look_and_judge(
         &mut self,
-        heard: &BTreeSet<PathBuf>,
+        event_paths: &BTreeSet<PathBuf>,
         is_new: impl Fn(&Path) -> bool,
     ) -> TreeChange {
         let mut seen = TreeChange::default();
@@ -125,7 +125,7 @@ impl SourceTree {
         for (path, stamp) in found {
             let before = self.files.remove(&path);
             let known = match before {
-                Some(known) if known.stamp == stamp && !heard.contains(&path) => known,
+                Some(known) if known.stamp == stamp && !event_paths.contains(&path) => known,
                 _ => KnownFile {
                     stamp,
                     content: content(&path, stamp.bytes()),
@@ -266,9 +266,9 @@ mod tests {
         }
 
         /// Returns the paths that a check reports, after events for these files.
-        fn look(&mut self, heard: &[&str]) -> Vec<String> {
-            let heard = heard.iter().map(|name| self.path(name)).collect();
-            let seen = self.tree.look(&heard);
+        fn look(&mut self, event_paths: &[&str]) -> Vec<String> {
+            let event_paths = event_paths.iter().map(|name| self.path(name)).collect();
+            let seen = self.tree.look(&event_paths);
             let short = |path: &PathBuf| {
                 let short = path.strip_prefix(self.folder.path()).unwrap();
                 short.display().to_string()

@@ -15,10 +15,10 @@ pub struct ProjectName(String);
 /// Error returned when a text is not a valid [`ProjectName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it is not a valid project name: write a lowercase letter, then lowercase letters, digits and `-`, at most {CHARS_MAX}; {proposal}"
+    "it is not a valid project name: write a lowercase letter, then lowercase letters, digits and `-`, at most {CHARS_MAX}; {suggestion}"
 )]
 pub struct BadProjectName {
-    proposal: String,
+    suggestion: String,
 }
 
 impl ProjectName {
@@ -42,12 +42,12 @@ impl FromStr for ProjectName {
             return Ok(Self(text.to_owned()));
         }
         let meant = meant(text);
-        let proposal = if is_name(&meant) {
+        let suggestion = if is_name(&meant) {
             format!("did you mean `{meant}`?")
         } else {
             format!("`{NAME_IN_TEMPLATES}` is one")
         };
-        Err(BadProjectName { proposal })
+        Err(BadProjectName { suggestion })
     }
 }
 

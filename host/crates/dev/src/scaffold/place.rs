@@ -76,10 +76,10 @@ impl StagedFolder {
         }
         fs::write(&path, &file.content)?;
         if file.content.starts_with(b"#!") {
-            let mut rights = fs::metadata(&path)?.permissions();
+            let mut permissions = fs::metadata(&path)?.permissions();
             // Every user that may read the file may also execute it.
-            rights.set_mode(rights.mode() | (rights.mode() & 0o444) >> 2);
-            fs::set_permissions(&path, rights)?;
+            permissions.set_mode(permissions.mode() | (permissions.mode() & 0o444) >> 2);
+            fs::set_permissions(&path, permissions)?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(crate) enum CommandEnd {
 
 /// Runs `command` in `folder` with `arguments` appended. Its standard output and error are inherited, and its input is empty.
 ///
-/// A signal is forwarded to all processes of the command. Those that are still running after [`limits::TRIAL_INTERRUPT_GRACE`],
+/// A signal is forwarded to all processes of the command. Those that are still running after [`limits::TEST_INTERRUPT_GRACE`],
 /// or when a second signal arrives, are killed.
 ///
 /// # Errors
@@ -64,7 +64,7 @@ pub(crate) async fn run(
     let status = tokio::select! {
         status = child.wait() => Some(status?),
         _ = signals.next() => None,
-        () = tokio::time::sleep(limits::TRIAL_INTERRUPT_GRACE) => None,
+        () = tokio::time::sleep(limits::TEST_INTERRUPT_GRACE) => None,
     };
     let _ = all(Signal::KILL);
     let status = match status {

@@ -1,4 +1,4 @@
-//! Tests of the options and the configuration of `cloakroom test`. `tests/e2e/trial.rs` tests the command itself.
+//! Tests of the options and the configuration of `cloakroom test`. `tests/e2e/test_command.rs` tests the command itself.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn config(build: &str) -> Config {
         building: BuildMode::First,
         arguments: Vec::new(),
     };
-    Config::load(&call.words(), &[]).expect("a whole configuration")
+    Config::load(&call.cli_options(), &[]).expect("a whole configuration")
 }
 
 #[test]

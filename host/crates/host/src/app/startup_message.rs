@@ -117,17 +117,17 @@ mod tests {
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn greeting(store: &str) -> StartupMessage {
+    fn startup_message(store: &str) -> StartupMessage {
         let folder = tempfile::tempdir().unwrap();
         let component = folder.path().join("a.wasm");
         std::fs::write(&component, "").unwrap();
-        let words = CliOptions {
+        let cli = CliOptions {
             component: Some(component),
             store: Some(store.to_owned()),
             ..CliOptions::default()
         };
         let variables = [("CLOAKROOM_SESSION_SECRETS", SECRET)];
-        let config = Config::load(&words, &variables).expect("a whole configuration");
+        let config = Config::load(&cli, &variables).expect("a whole configuration");
         StartupMessage::new(&config, None)
     }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_address_is_shown_as_a_url_that_opens() {
-        let text = |address: &str| greeting("memory:").text(address.parse().unwrap(), None);
+        let text = |address: &str| startup_message("memory:").text(address.parse().unwrap(), None);
         for (address, shown) in [
             ("0.0.0.0:3000", "http://127.0.0.1:3000/"),
             ("[::]:3000", "http://[::1]:3000/"),
@@ -163,7 +163,7 @@ mod tests {
     fn the_admin_interface_is_named_where_there_is_one() {
         let text = |admin: Option<&str>| {
             let admin = admin.map(|admin| admin.parse().unwrap());
-            greeting("memory:").text("127.0.0.1:3000".parse().unwrap(), admin)
+            startup_message("memory:").text("127.0.0.1:3000".parse().unwrap(), admin)
         };
         assert!(text(Some("0.0.0.0:3001")).contains("interface is http://127.0.0.1:3001."));
         assert!(!text(None).contains("admin"));
@@ -180,7 +180,7 @@ mod tests {
                 "in MySQL at db1:3306 or [fd00::1]:3307, database app, table sessions.",
             ),
         ] {
-            let text = greeting(store).text(address, None);
+            let text = startup_message(store).text(address, None);
             assert!(
                 text.contains(&format!("Sessions are kept {place}")),
                 "{text}"
@@ -227,11 +227,11 @@ mod tests {
 
     #[test]
     fn without_a_suitable_path_no_request_is_suggested() {
-        let greeting = StartupMessage {
+        let startup_message = StartupMessage {
             path: None,
-            ..greeting("memory:")
+            ..startup_message("memory:")
         };
-        let text = greeting.text("127.0.0.1:3000".parse().unwrap(), None);
+        let text = startup_message.text("127.0.0.1:3000".parse().unwrap(), None);
         assert!(text.contains("serves http://127.0.0.1:3000\n"), "{text}");
         assert!(!text.contains("curl"), "{text}");
     }

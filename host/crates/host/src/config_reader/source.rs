@@ -55,7 +55,7 @@ impl fmt::Display for TomlValue {
             Self::Text(text) => write!(f, "{text:?}"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number}"),
-            Self::Boolean(truth) => write!(f, "{truth}"),
+            Self::Boolean(flag) => write!(f, "{flag}"),
             Self::Moment(moment) => f.write_str(moment),
             Self::List(_) | Self::Table(_) => f.write_str(self.kind()),
         }
@@ -137,7 +137,7 @@ impl ConfigFile<'_> {
                 }
             }
             DeValue::Float(number) => TomlValue::Float(number.as_str().parse().unwrap_or(f64::NAN)),
-            DeValue::Boolean(truth) => TomlValue::Boolean(truth),
+            DeValue::Boolean(flag) => TomlValue::Boolean(flag),
             DeValue::Datetime(moment) => TomlValue::Moment(moment.to_string()),
             DeValue::Array(items) => TomlValue::List(
                 items
@@ -163,11 +163,11 @@ mod tests {
         let text = "['''a\nsecrets = [\"x\"]\n''']\nb = 1\n[c]\nd = 2\n";
         let (table, faults) = parse(Path::new("f.toml"), text);
         assert_eq!(table.keys().collect::<Vec<_>>(), ["c"]);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 1, "{told:?}");
+        let messages: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.len(), 1, "{messages:?}");
         assert!(
-            told[0].contains("f.toml:1: not TOML") && !told[0].contains("secrets"),
-            "{told:?}"
+            messages[0].contains("f.toml:1: not TOML") && !messages[0].contains("secrets"),
+            "{messages:?}"
         );
     }
 

@@ -115,7 +115,7 @@ pub(crate) fn variable(
     if is_of_kubernetes(&words, value) {
         return None;
     }
-    let remedy = match meant(&words, settable) {
+    let remedy = match suggestion(&words, settable) {
         Some(path) => format!("did you mean {} ({path})?", variable_name(path)),
         None if words.starts_with("guest_") || words.starts_with("route_") => {
             "guests and routes can only be set in the file".to_owned()
@@ -135,7 +135,7 @@ fn is_of_kubernetes(words: &str, value: Option<&str>) -> bool {
 }
 
 /// Returns the key that a variable was probably meant to set.
-fn meant<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
+fn suggestion<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
     let known = OTHER_VARIABLES.iter().find(|(other, _)| *other == words);
     if let Some((_, path)) = known {
         return settable.get(*path).map(String::as_str);
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_gets_the_name_of_a_similar_one() {
-        for (name, meant) in [
+        for (name, suggestion) in [
             ("CLOAKROOM_LISTN", "CLOAKROOM_LISTEN (listen)"),
             ("CLOAKROOM_PORT", "CLOAKROOM_LISTEN (listen)"),
             ("CLOAKROOM_STORE", "CLOAKROOM_STORE_URL (store.url)"),
@@ -355,7 +355,7 @@ mod tests {
                 "CLOAKROOM_SESSION_COOKIE_SECURE (session.cookie.secure)",
             ),
         ] {
-            let expected = format!("environment {name}: has no effect: did you mean {meant}?");
+            let expected = format!("environment {name}: has no effect: did you mean {suggestion}?");
             assert_eq!(warning(name), expected);
         }
         assert!(warning("CLOAKROOM_XYZZY").contains("no key has this variable"));

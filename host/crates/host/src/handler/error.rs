@@ -169,7 +169,7 @@ fn of_guest(failure: &GuestFailure) -> ErrorResponse {
         | GuestFailure::Exit { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "The handler failed."),
         // The session's transaction handles interruptions itself, so one that gets here is a defect of the host.
         GuestFailure::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "The host failed."),
-        GuestFailure::SeenOut => (
+        GuestFailure::DrainTimeout => (
             StatusCode::SERVICE_UNAVAILABLE,
             "The handler was replaced while it waited for the request's body.",
         ),
@@ -290,7 +290,7 @@ mod tests {
             (GuestFailure::RequestBodyTooSlow, 408),
             (GuestFailure::ClientTooSlow, 408),
             (GuestFailure::NoRoomForBody, 503),
-            (GuestFailure::SeenOut, 503),
+            (GuestFailure::DrainTimeout, 503),
             (GuestFailure::NoInstance, 503),
             (GuestFailure::Deadline, 504),
             (

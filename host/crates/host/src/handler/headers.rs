@@ -60,7 +60,7 @@ pub(crate) fn take_forwarded(
     if !trust.covers(peer) {
         let names: Vec<HeaderName> = headers
             .keys()
-            .filter(|name| tells_of_the_visitor(name))
+            .filter(|name| identifies_visitor(name))
             .cloned()
             .collect();
         for name in names {
@@ -81,14 +81,14 @@ pub(crate) fn take_forwarded(
 /// Returns the scheme that the outermost trusted proxy says the visitor used. Values before that proxy's value in the list are
 /// not trusted: a proxy that appends leaves the values that the client sent.
 fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> Scheme {
-    let words = list(headers, "x-forwarded-proto");
-    let place = match trust {
+    let protocols = list(headers, "x-forwarded-proto");
+    let index = match trust {
         // express-session also reads the first of several values.
         ProxyTrust::Everybody => 0,
-        ProxyTrust::Nobody | ProxyTrust::Networks(_) => words.len().saturating_sub(proxies),
+        ProxyTrust::Nobody | ProxyTrust::Networks(_) => protocols.len().saturating_sub(proxies),
     };
     let is_secure = |word: &&str| word.trim().eq_ignore_ascii_case("https");
-    match words.get(place).is_some_and(is_secure) {
+    match protocols.get(index).is_some_and(is_secure) {
         true => Scheme::HTTPS,
         false => Scheme::HTTP,
     }
@@ -161,7 +161,7 @@ fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn tells_of_the_visitor(name: &HeaderName) -> bool {
+fn identifies_visitor(name: &HeaderName) -> bool {
     is_forwarded(name.as_str())
 }
 
@@ -255,7 +255,7 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 /// `Connection: cookie` must not remove a field that the response depends on. No well-behaved client names such a field.
 fn may_be_named_by_connection(name: &HeaderName) -> bool {
-    let kept = [
+    let passed = [
         "host",
         "cookie",
         "set-cookie",
@@ -264,7 +264,7 @@ fn may_be_named_by_connection(name: &HeaderName) -> bool {
         "authorization",
         "cache-control",
     ];
-    !kept.contains(&name.as_str()) && !tells_of_the_visitor(name)
+    !passed.contains(&name.as_str()) && !identifies_visitor(name)
 }
 
 #[cfg(test)]

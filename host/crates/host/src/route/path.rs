@@ -83,24 +83,24 @@ fn decode_hex_pair(bytes: &mut std::str::Bytes<'_>) -> Result<u8, BadPath> {
 
 /// Removes dot segments as in RFC 3986, section 5.2.4. The path must start with a slash.
 fn without_dot_segments(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
+    let mut normalized: Vec<&str> = Vec::new();
     let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
         match segment {
             "." | ".." => {
                 if segment == ".." {
-                    kept.pop();
+                    normalized.pop();
                 }
                 // `/a/..` names the directory `/`, with its slash.
                 if is_last {
-                    kept.push("");
+                    normalized.push("");
                 }
             }
-            other => kept.push(other),
+            other => normalized.push(other),
         }
     }
-    format!("/{}", kept.join("/"))
+    format!("/{}", normalized.join("/"))
 }
 
 fn is_unreserved(byte: u8) -> bool {

@@ -24,13 +24,13 @@ fn an_outdated_component_is_refused_with_the_advice_to_rebuild() {
     let in_03 = OUTDATED.replace("incoming-handler@0.2.10", "handler@0.3.0");
     for text in [in_02, in_03] {
         let error = fit(&text).unwrap_err();
-        let said = error.to_string();
-        assert!(said.contains(REMEDY), "{said}");
+        let message = error.to_string();
+        assert!(message.contains(REMEDY), "{message}");
         // The types of `cookies` have new names and are the same: no call of it would fail.
         let LoadError::Outdated { imports } = error else {
-            panic!("{said}");
+            panic!("{message}");
         };
-        assert_eq!(imports, ["cloakroom:http/session@0.1.0"], "{said}");
+        assert_eq!(imports, ["cloakroom:http/session@0.1.0"], "{message}");
     }
 }
 

@@ -49,7 +49,7 @@ async fn by_default_no_instance_is_reused() {
         for _ in 0..3 {
             assert_eq!(served(&guest).await, 0, "{name}");
         }
-        assert_eq!(guest.parked(), None);
+        assert_eq!(guest.idle_count(), None);
     }
 }
 
@@ -61,7 +61,7 @@ async fn concurrent_requests_never_share_an_instance() {
             let visits = (0..8).map(|_| visit(&guest, "/sleep?300"));
             let answers = futures_util::future::join_all(visits).await;
             assert_eq!(answers, ["slept\n"; 8], "{name}");
-            assert_eq!(guest.parked(), Some(8), "{name}");
+            assert_eq!(guest.idle_count(), Some(8), "{name}");
         }
     }
 }
@@ -76,7 +76,7 @@ async fn a_failed_run_ends_its_instance() {
         for target in ["/trap", "/spin", "/grow", "/error-code", "/sleep?5000"] {
             assert_eq!(served(&guest).await, 0, "{name}{target}");
             assert!(get(&guest, target).await.is_err(), "{name}{target}");
-            assert_eq!(guest.parked(), Some(0), "{name}{target}");
+            assert_eq!(guest.idle_count(), Some(0), "{name}{target}");
         }
     }
 }
@@ -88,14 +88,14 @@ async fn refused_memory_ends_an_instance_even_if_its_guest_continues() {
     });
     let answer = visit(&guest, "/grow-politely").await;
     assert!(answer.ends_with("MiB then refused\n"), "{answer}");
-    assert_eq!(guest.parked(), Some(0));
+    assert_eq!(guest.idle_count(), Some(0));
 }
 
 #[tokio::test]
 async fn a_body_that_its_guest_forgets_to_end_ends_with_the_instance() {
     let guest = reused("fixture-faults", 100);
     assert_eq!(visit(&guest, "/leak-body").await, "leaked\n");
-    assert_eq!(guest.parked(), Some(0));
+    assert_eq!(guest.idle_count(), Some(0));
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_request_body_leaked_by_its_guest_is_released_after_the_run() {
 
     assert_eq!(body_of(answer).await, "leaked\n");
 
-    assert_eq!((guest.parked(), Arc::strong_count(&held)), (Some(1), 1));
+    assert_eq!((guest.idle_count(), Arc::strong_count(&held)), (Some(1), 1));
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn an_instance_that_leaks_resources_is_soon_ended() {
     let guest = reused("fixture-faults", 100);
     for parked in [1, 1, 0] {
         assert_eq!(visit(&guest, "/leak-fields?100").await, "leaked\n");
-        assert_eq!(guest.parked(), Some(parked));
+        assert_eq!(guest.idle_count(), Some(parked));
     }
 }
 
@@ -138,7 +138,7 @@ async fn an_instance_that_frees_its_resources_does_not_grow_over_requests() {
             for _ in 0..250 {
                 body_of(visitor.answer(&guest, "/", "").await).await;
             }
-            let mut instance = guest.shelf().unwrap().take().unwrap();
+            let mut instance = guest.idle_instances().unwrap().take().unwrap();
             held.push(instance.store.data_mut().resources_held());
         }
         assert!(held[0] == held[1] && held[0] < 8, "{name}: {held:?}");
@@ -152,7 +152,7 @@ async fn a_guest_that_answers_with_5xx_is_not_kept() {
         for (script, parked) in [("status 404", 1), ("status 500", 0)] {
             let mut invocation = invocation(&guest, Method::POST, "/", script);
             run(&mut invocation).await.unwrap().leave();
-            assert_eq!(guest.parked(), Some(parked), "{name}: {script}");
+            assert_eq!(guest.idle_count(), Some(parked), "{name}: {script}");
         }
     }
 }
@@ -162,7 +162,7 @@ async fn a_response_dropped_before_it_is_sent_ends_its_instance() {
     for name in FAULTS {
         let guest = reused(name, 100);
         drop(get(&guest, "/instance").await.unwrap());
-        assert_eq!(guest.parked(), Some(0), "{name}");
+        assert_eq!(guest.idle_count(), Some(0), "{name}");
         assert_eq!(served(&guest).await, 0, "{name}");
         assert_eq!(served(&guest).await, 1, "{name}");
     }
@@ -173,15 +173,15 @@ async fn a_stream_gives_its_instance_back_at_its_end_alone() {
     for name in FAULTS {
         let guest = reused(name, 100);
         let (_, body) = get(&guest, "/huge?1").await.unwrap().leave();
-        assert_eq!(guest.parked(), Some(0), "{name}: it streams");
+        assert_eq!(guest.idle_count(), Some(0), "{name}: it streams");
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 1 << 20);
-        assert_eq!(guest.parked(), Some(1), "{name}");
+        assert_eq!(guest.idle_count(), Some(1), "{name}");
         // An instance whose body is not read to its end is not kept.
         drop(get(&guest, "/huge?1").await.unwrap().leave());
-        assert_eq!(guest.parked(), Some(0), "{name}");
+        assert_eq!(guest.idle_count(), Some(0), "{name}");
         let (_, body) = get(&guest, "/half-large").await.unwrap().leave();
         assert!(body.collect().await.is_err(), "{name}");
-        assert_eq!(guest.parked(), Some(0), "{name}");
+        assert_eq!(guest.idle_count(), Some(0), "{name}");
     }
 }
 
@@ -190,7 +190,7 @@ async fn an_instance_that_ran_in_the_background_pool_is_reused_too() {
     for name in FAULTS {
         let guest = reused(name, 100);
         for _ in 0..8 {
-            guest.habit().was_slow();
+            guest.slow_history().record_slow();
         }
         for expected in [0, 1, 2] {
             assert_eq!(served(&guest).await, expected, "{name}");
@@ -208,7 +208,7 @@ async fn each_visitor_reaches_its_own_session_in_the_same_instance() {
                 let (_, body) = visitor.answer(&guest, "/", "").await.leave();
                 let text = body.collect().await.unwrap().to_bytes();
                 assert_eq!(text, format!("{count}번 접속"), "{name}");
-                assert_eq!(guest.parked(), Some(1), "{name}: one serves both");
+                assert_eq!(guest.idle_count(), Some(1), "{name}: one serves both");
             }
         }
     }
@@ -229,7 +229,7 @@ async fn a_run_that_conflicts_leaves_no_instance_behind() {
         });
         let body = body_of(answer).await;
         assert_eq!(body, "1\n10\nok\n11\n", "{name}: run again, in a fresh one");
-        assert_eq!(guest.parked(), Some(1), "{name}");
+        assert_eq!(guest.idle_count(), Some(1), "{name}");
         let answer = visitor.answer(&guest, "/", "use").await;
         assert_eq!(body_of(answer).await, "2\n", "{name}");
     }
@@ -268,7 +268,7 @@ async fn each_line_of_the_log_has_its_own_requests_id() {
             let expected = format!("{name} {id} 3 stdout of {id} ");
             assert_eq!(events.take(), [expected], "{name}");
         }
-        assert_eq!(guest.parked(), Some(1), "{name}: it was the same one");
+        assert_eq!(guest.idle_count(), Some(1), "{name}: it was the same one");
     }
 }
 
@@ -302,5 +302,5 @@ async fn outbound_calls_count_and_prevent_a_rerun_only_for_their_own_request() {
         let quiet = super::invocation(&guest, Method::POST, "/", "use");
         body_of(run(&mut { quiet }).await.unwrap()).await;
     }
-    assert_eq!(guest.parked(), Some(1));
+    assert_eq!(guest.idle_count(), Some(1));
 }

@@ -64,7 +64,7 @@ impl Visitor {
             grant: Arc::clone(guest.grant()),
             deadline: Deadline::after(guest.limits().deadline),
             start: guest.start(),
-            place: None,
+            reservation: None,
         };
         let outcome = self.sessions.transact(visit, &mut attempt).await;
         let (TransactionOutcome::Answered { cookie, .. }
@@ -283,8 +283,8 @@ async fn a_guest_without_a_grant_is_denied_and_has_no_session() {
 #[tokio::test]
 async fn a_value_beyond_the_sessions_limit_is_refused_and_not_a_trap() {
     let (guest, mut visitor) = (guest("fixture-faults"), Visitor::new());
-    let said = visitor.text(&guest, "/big-value?500000", "").await;
-    assert!(said.starts_with("error too-large 65536"), "{said}");
-    let said = visitor.text(&guest, "/many-keys?300", "").await;
-    assert!(said.starts_with("256 keys then error"), "{said}");
+    let message = visitor.text(&guest, "/big-value?500000", "").await;
+    assert!(message.starts_with("error too-large 65536"), "{message}");
+    let message = visitor.text(&guest, "/many-keys?300", "").await;
+    assert!(message.starts_with("256 keys then error"), "{message}");
 }

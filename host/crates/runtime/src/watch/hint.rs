@@ -175,8 +175,8 @@ mod tests {
         let settled = CheckTime::Never.after(ChangeHint::Settled, now);
         let later = now + WATCH_DEBOUNCE / 2;
         assert_eq!(settled.after(ChangeHint::Something, later), settled);
-        let rights = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
-        assert_eq!(after(&[rights]), Some(WATCH_QUIET));
+        let change = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        assert_eq!(after(&[change]), Some(WATCH_QUIET));
     }
 
     #[test]

@@ -36,16 +36,16 @@ pub(crate) struct ArrivalTimer {
 
 #[derive(Debug)]
 struct PieceWait {
-    bell: Arc<WakeNote>,
+    wake_note: Arc<WakeNote>,
     /// The time since which the reader waits for the body.
     since: Option<Instant>,
-    alarm: Pin<Box<Sleep>>,
+    sleep: Pin<Box<Sleep>>,
 }
 
 /// Records when the body wakes its reader. The time after that does not count against the client, however late the reader polls.
 #[derive(Debug, Default)]
 struct WakeNote {
-    rang_at: Mutex<Option<Instant>>,
+    woken_at: Mutex<Option<Instant>>,
     reader: AtomicWaker,
 }
 
@@ -55,7 +55,7 @@ impl Wake for WakeNote {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rang_at.lock().get_or_insert_with(Instant::now);
+        self.woken_at.lock().get_or_insert_with(Instant::now);
         self.reader.wake();
     }
 }
@@ -76,17 +76,17 @@ impl ArrivalTimer {
         mut poll: impl FnMut(&mut Context<'_>) -> PolledFrame,
     ) -> PolledFrame {
         // Most bodies have already arrived when they are polled.
-        let (mut rang_at, mut polled) = match &mut self.wait {
+        let (mut woken_at, mut polled) = match &mut self.wait {
             None => (None, poll(cx)),
             Some(wait) => wait.poll(cx, &mut poll),
         };
         if polled.is_pending() && self.wait.is_none() {
             let wait = self.wait.insert(Box::new(PieceWait {
-                bell: Arc::default(),
+                wake_note: Arc::default(),
                 since: None,
-                alarm: Box::pin(tokio::time::sleep(self.left)),
+                sleep: Box::pin(tokio::time::sleep(self.left)),
             }));
-            (rang_at, polled) = wait.poll(cx, &mut poll);
+            (woken_at, polled) = wait.poll(cx, &mut poll);
         }
         match &polled {
             Poll::Pending => {
@@ -95,7 +95,7 @@ impl ArrivalTimer {
                 }
             }
             Poll::Ready(Some(Ok(frame))) => {
-                self.came(rang_at, frame.data_ref().map_or(0, Bytes::len) as u64);
+                self.came(woken_at, frame.data_ref().map_or(0, Bytes::len) as u64);
             }
             Poll::Ready(Some(Err(_)) | None) => {}
         }
@@ -128,10 +128,10 @@ impl ArrivalTimer {
             if Instant::now() >= ends_at {
                 return Poll::Ready(());
             }
-            if wait.alarm.deadline().into_std() < ends_at {
-                wait.alarm.as_mut().reset(ends_at.into());
+            if wait.sleep.deadline().into_std() < ends_at {
+                wait.sleep.as_mut().reset(ends_at.into());
             }
-            if wait.alarm.as_mut().poll(cx).is_pending() {
+            if wait.sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -145,11 +145,11 @@ impl PieceWait {
         cx: &Context<'_>,
         poll: impl FnOnce(&mut Context<'_>) -> PolledFrame,
     ) -> (Option<Instant>, PolledFrame) {
-        self.bell.reader.register(cx.waker());
-        let rang_at = self.bell.rang_at.lock().take();
-        let waker = Waker::from(Arc::clone(&self.bell));
+        self.wake_note.reader.register(cx.waker());
+        let woken_at = self.wake_note.woken_at.lock().take();
+        let waker = Waker::from(Arc::clone(&self.wake_note));
         let polled = poll(&mut Context::from_waker(&waker));
-        (rang_at, polled)
+        (woken_at, polled)
     }
 }
 
@@ -254,8 +254,8 @@ mod tests {
         sender.send(1).unwrap();
         // The byte arrived immediately and is read half a minute later.
         age(&mut body, Duration::from_secs(30));
-        let bell = &body.timer.wait.as_ref().unwrap().bell;
-        *bell.rang_at.lock() = body.timer.wait.as_ref().unwrap().since;
+        let wake_note = &body.timer.wait.as_ref().unwrap().wake_note;
+        *wake_note.woken_at.lock() = body.timer.wait.as_ref().unwrap().since;
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1))));
         assert!(
             body.timer.left > Duration::from_secs(9),

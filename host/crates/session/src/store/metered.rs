@@ -70,7 +70,7 @@ impl MeteredStore {
     }
 
     /// Adds the metrics to `scrape`.
-    pub fn tell(&self, scrape: &Scrape) {
+    pub fn collect_into(&self, scrape: &Scrape) {
         for call in [&self.load, &self.commit, &self.touch, &self.reap] {
             scrape.add(&call.took);
             for errors in [
@@ -95,7 +95,7 @@ impl MeteredStore {
             &[],
             i64::from(self.store.halted().is_some()),
         );
-        self.store.tell(scrape);
+        self.store.collect_into(scrape);
     }
 
     fn note<'a>(
@@ -289,7 +289,7 @@ mod tests {
 
     fn told(store: &MeteredStore) -> String {
         let scrape = Scrape::default();
-        store.tell(&scrape);
+        store.collect_into(&scrape);
         scrape.text()
     }
 

@@ -184,13 +184,13 @@ async fn a_wait_for_the_lock_ends_when_another_client_needs_the_place() {
     ] {
         let mut visit = fixture.visit(Some(&id));
         visit.start = start;
-        visit.place = Some(flood.reserve(QuotaResource::Requests, 1).unwrap());
+        visit.reservation = Some(flood.reserve(QuotaResource::Requests, 1).unwrap());
         let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
         let waiting = fixture.manager.transact(visit, &mut guest);
         let taking = async {
             loop {
                 match quotas.peer(visitor).reserve(QuotaResource::Requests, 1) {
-                    Ok(place) => return place,
+                    Ok(reservation) => return reservation,
                     Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
                 }
             }

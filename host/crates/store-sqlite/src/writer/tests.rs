@@ -260,9 +260,9 @@ fn a_log_held_long_by_a_reader_is_reported_once_and_truncated_later() {
         write();
     }
 
-    let told = lines_about(&lines, &log);
-    let [(level, line)] = told.as_slice() else {
-        panic!("one line, not {told:?}");
+    let found = lines_about(&lines, &log);
+    let [(level, line)] = found.as_slice() else {
+        panic!("one line, not {found:?}");
     };
     assert_eq!(level, "WARN");
     assert!(line["bytes"].as_u64().unwrap() > bytes_max, "{line}");

@@ -20,7 +20,7 @@ pub(crate) async fn show_while<T>(gauge: &CopyProgress, work: impl Future<Output
     let is_terminal = io::stderr().is_terminal();
     let mut ticks = tokio::time::interval(REFRESH);
     let mut work = std::pin::pin!(work);
-    let mut told_at = Instant::now();
+    let mut reported_at = Instant::now();
     loop {
         tokio::select! {
             done = work.as_mut() => {
@@ -36,9 +36,9 @@ pub(crate) async fn show_while<T>(gauge: &CopyProgress, work: impl Future<Output
                 }
                 if is_terminal {
                     telemetry::redraw(&bar(reading));
-                } else if told_at.elapsed() >= COPY_PROGRESS_INTERVAL {
-                    told_at = Instant::now();
-                    telemetry::say(&figures(reading));
+                } else if reported_at.elapsed() >= COPY_PROGRESS_INTERVAL {
+                    reported_at = Instant::now();
+                    telemetry::print_stderr(&figures(reading));
                 }
             }
         }

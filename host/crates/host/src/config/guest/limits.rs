@@ -272,9 +272,9 @@ fn or_unlimited<T>(
         if matches!(field.value, TomlValue::Text(text) if text == "unlimited") {
             return Ok(None);
         }
-        read(field).map(Some).map_err(|complaint| ValueError {
-            remedy: format!("{}, or \"unlimited\"", complaint.remedy),
-            ..complaint
+        read(field).map(Some).map_err(|error| ValueError {
+            remedy: format!("{}, or \"unlimited\"", error.remedy),
+            ..error
         })
     }
 }

@@ -6,9 +6,9 @@ fn with_build(build: &str) -> String {
     format!("{GUEST}[guest.a.build]\n{build}\n")
 }
 
-fn built(words: CliOptions) -> Read {
+fn built(cli: CliOptions) -> Read {
     let text = with_build("command = \"make a\"").replace("a.wasm", "build/a.wasm");
-    Read::with(&text, words, &VARIABLES)
+    Read::with(&text, cli, &VARIABLES)
 }
 
 #[test]
@@ -83,11 +83,11 @@ fn a_component_not_built_yet_is_accepted_only_by_commands_that_build_it() {
     assert_eq!(read.config().guests[0].component, component);
 
     let text = GUEST.replace("a.wasm", "build/a.wasm");
-    let words = CliOptions {
+    let cli = CliOptions {
         components: ComponentFiles::ToBeBuilt,
         ..CliOptions::default()
     };
-    let faults = Read::with(&text, words, &VARIABLES).faults();
+    let faults = Read::with(&text, cli, &VARIABLES).faults();
     assert!(
         faults[0].contains("guest.a.component"),
         "nothing says how it is built: {faults:?}"

@@ -14,7 +14,7 @@ fn read(text: &str, store_url: &str) -> Result<Config, Vec<ConfigFault>> {
     std::fs::write(folder.path().join("guests/counter.wasm"), "").unwrap();
     std::fs::write(folder.path().join("ca.pem"), "").unwrap();
     std::fs::write(&file, text).unwrap();
-    let words = CliOptions {
+    let cli = CliOptions {
         file: Some(file),
         ..CliOptions::default()
     };
@@ -30,7 +30,7 @@ fn read(text: &str, store_url: &str) -> Result<Config, Vec<ConfigFault>> {
             if store_url.is_empty() { "" } else { SECRET },
         ),
     ];
-    let mut config = Config::load(&words, &variables).map_err(|refused| refused.faults)?;
+    let mut config = Config::load(&cli, &variables).map_err(|refused| refused.faults)?;
     for guest in &mut config.guests {
         guest.component = "guests/counter.wasm".into();
     }

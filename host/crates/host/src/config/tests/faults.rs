@@ -126,18 +126,18 @@ fn a_missing_configuration_file_is_reported_with_a_remedy() {
 
 #[test]
 fn a_component_that_is_not_there_or_beside_guests_is_refused() {
-    let words = CliOptions {
+    let cli = CliOptions {
         component: Some("/no/such.wasm".into()),
         ..CliOptions::default()
     };
-    let alone = Config::load(&words, &[]).unwrap_err();
+    let alone = Config::load(&cli, &[]).unwrap_err();
     assert_eq!(alone.faults.len(), 1);
     assert!(
         alone.faults[0]
             .to_string()
             .starts_with("COMPONENT: cannot read /no/such.wasm: ")
     );
-    let beside = Read::with(GUEST, words, &VARIABLES).faults();
+    let beside = Read::with(GUEST, cli, &VARIABLES).faults();
     assert!(
         beside[0].contains("the file has guests or routes of its own"),
         "{beside:?}"

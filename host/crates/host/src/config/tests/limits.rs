@@ -124,14 +124,14 @@ fn a_guest_limit_above_the_hosts_limit_is_a_fault_that_names_both() {
 
 #[test]
 fn a_waiting_bodies_quota_below_one_body_is_a_fault_that_names_both_keys() {
-    let told = |top: &str, limits: &str| {
+    let fault_text = |top: &str, limits: &str| {
         let mut faults = Read::of(&with_limits(top, limits)).faults();
         assert_eq!(faults.len(), 1, "{faults:?}");
         faults.remove(0)
     };
     // Tested with the default of 1 MiB and with a given value.
     for limits in ["", "replay_body = \"1MiB\""] {
-        let fault = told("[server]\nwaiting_bodies = \"3MiB\"", limits);
+        let fault = fault_text("[server]\nwaiting_bodies = \"3MiB\"", limits);
         assert!(
             fault.contains("guest.a.limits.replay_body: is 1MiB"),
             "{fault}"
@@ -146,7 +146,7 @@ fn a_waiting_bodies_quota_below_one_body_is_a_fault_that_names_both_keys() {
         );
     }
     let large = "request_body = \"1GiB\"\nreplay_body = \"200MiB\"";
-    assert!(told("", large).contains("is 256MiB"));
+    assert!(fault_text("", large).contains("is 256MiB"));
 }
 
 #[test]
@@ -169,15 +169,15 @@ fn the_waiting_bodies_quota_is_checked_for_a_component_alone_too() {
     let folder = tempfile::tempdir().unwrap();
     let component = folder.path().join("alone.wasm");
     std::fs::write(&component, "").unwrap();
-    let words = CliOptions {
+    let cli = CliOptions {
         component: Some(component),
         ..CliOptions::default()
     };
     let small = [("CLOAKROOM_SERVER_WAITING_BODIES", "1MiB")];
-    let refused = Config::load(&words, &small).unwrap_err();
-    let told = shown(&refused.faults);
-    assert!(told.contains("server.waiting_bodies"), "{told}");
-    assert!(Config::load(&words, &[]).is_ok());
+    let refused = Config::load(&cli, &small).unwrap_err();
+    let fault_text = shown(&refused.faults);
+    assert!(fault_text.contains("server.waiting_bodies"), "{fault_text}");
+    assert!(Config::load(&cli, &[]).is_ok());
 }
 
 #[test]

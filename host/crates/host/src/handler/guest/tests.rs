@@ -63,7 +63,7 @@ fn the_number_of_a_visitor_is_the_same_on_every_host() {
 struct CookieRecorder(Mutex<Vec<String>>);
 
 impl RequestHook for CookieRecorder {
-    fn sees(&self, _: &str, _: &Method, _: &Uri) {}
+    fn on_request(&self, _: &str, _: &Method, _: &Uri) {}
 
     fn answers(&self, _: &Deployment, _: &Route, head: &request::Parts) -> Option<HookResponse> {
         let cookies = head.headers.get_all(COOKIE).iter();

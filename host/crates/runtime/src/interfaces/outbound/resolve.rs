@@ -56,13 +56,16 @@ impl LookupLimits {
     }
 
     async fn take(&self, source: ClientConnection) -> Result<Places, QueueFull> {
-        let of_guest = place(&self.of_guest, source).await?;
-        let of_host = place(&self.of_host, source).await?;
+        let of_guest = wait_for_slot(&self.of_guest, source).await?;
+        let of_host = wait_for_slot(&self.of_host, source).await?;
         Ok(Box::new((of_guest, of_host)))
     }
 }
 
-async fn place(queue: &Arc<FairQueue>, source: ClientConnection) -> Result<QueueSlot, QueueFull> {
+async fn wait_for_slot(
+    queue: &Arc<FairQueue>,
+    source: ClientConnection,
+) -> Result<QueueSlot, QueueFull> {
     match queue.try_enter() {
         Some(slot) => Ok(slot),
         None => queue.join(source, ())?.admitted().await.ok_or(QueueFull),

@@ -86,11 +86,11 @@ async fn send_with(
     guest: &Arc<GuestPool>,
     destination: Destination,
     method: Method,
-    patience: ExchangeTimeouts,
+    timeouts: ExchangeTimeouts,
 ) -> Result<Response<WasiBody>, ExchangeError> {
     let (guest, nobody) = (Arc::clone(guest), ClientConnection::default());
     let (tally, request) = (MemoryTally::new(1 << 20), request(method));
-    let sent = exchange(guest, nobody, destination, &tally, request, patience);
+    let sent = exchange(guest, nobody, destination, &tally, request, timeouts);
     sent.await.map(|(response, _ended)| response)
 }
 
@@ -334,11 +334,11 @@ async fn each_phase_of_an_exchange_has_its_own_timeout() {
     let short = Duration::from_millis(30);
     let guest = guest();
     let server = Server::start(&[SILENT]).await;
-    let patience = ExchangeTimeouts {
+    let timeouts = ExchangeTimeouts {
         first_byte: short,
         ..PATIENCE
     };
-    let late = send_with(&guest, destination(server.port), Method::GET, patience).await;
+    let late = send_with(&guest, destination(server.port), Method::GET, timeouts).await;
     assert!(
         matches!(
             late,
@@ -348,11 +348,11 @@ async fn each_phase_of_an_exchange_has_its_own_timeout() {
     );
 
     let server = Server::start(&[STALLS]).await;
-    let patience = ExchangeTimeouts {
+    let timeouts = ExchangeTimeouts {
         between_bytes: short,
         ..PATIENCE
     };
-    let answer = send_with(&guest, destination(server.port), Method::GET, patience).await;
+    let answer = send_with(&guest, destination(server.port), Method::GET, timeouts).await;
     let late = text(answer.unwrap()).await;
     assert!(
         matches!(late, Err(Error::ConnectionReadTimeout)),

@@ -31,9 +31,9 @@ fn open(folder: &tempfile::TempDir) -> CodeCache {
     CodeCache::open(&folder.path().join("code")).unwrap()
 }
 
-fn content(kept: CachedCode) -> Vec<u8> {
+fn content(cached: CachedCode) -> Vec<u8> {
     let mut content = Vec::new();
-    let mut file = kept.file;
+    let mut file = cached.file;
     file.rewind().unwrap();
     file.read_to_end(&mut content).unwrap();
     content
@@ -193,8 +193,8 @@ fn the_least_recently_used_file_is_evicted_unless_it_is_in_use() {
     };
     let cache = CodeCache::open_within(&folder.path().join("code"), bounds).unwrap();
     let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| key(name, GuestWorld::Wasi02));
-    let age = |kept: &CachedCode, seconds: u64| {
-        let path = folder.path().join("code").join(&kept.hold.name);
+    let age = |cached: &CachedCode, seconds: u64| {
+        let path = folder.path().join("code").join(&cached.file_in_use.name);
         let then = fs::metadata(&path).unwrap().modified().unwrap()
             - std::time::Duration::from_secs(seconds);
         File::open(path).unwrap().set_modified(then).unwrap();
@@ -245,15 +245,15 @@ fn concurrent_writers_leave_one_complete_file() {
                 // Acts like eight processes: each creates the folder and the key, and publishes.
                 let cache = open(&folder);
                 for _ in 0..20 {
-                    let kept = cache.publish(&key, &CODE.repeat(1000)).unwrap();
-                    assert_eq!(content(kept), CODE.repeat(1000));
+                    let cached = cache.publish(&key, &CODE.repeat(1000)).unwrap();
+                    assert_eq!(content(cached), CODE.repeat(1000));
                 }
             });
         }
     });
     assert_eq!(code_files(&folder).len(), 1);
-    let kept = open(&folder).fetch(&key).unwrap();
-    assert_eq!(content(kept), CODE.repeat(1000));
+    let cached = open(&folder).fetch(&key).unwrap();
+    assert_eq!(content(cached), CODE.repeat(1000));
 }
 
 #[test]

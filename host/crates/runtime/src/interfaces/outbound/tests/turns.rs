@@ -150,14 +150,14 @@ async fn a_full_queue_evicts_a_call_of_its_busiest_client_for_a_visitors_call() 
 
 #[test]
 fn a_call_waits_for_a_connection_for_its_own_timeout_up_to_a_maximum() {
-    let patience = Duration::from_secs(9);
+    let timeout_max = Duration::from_secs(9);
     let outbound = OutboundClient {
         hosts: Arc::new([]),
-        account: RequestAccounting::none(),
+        accounting: RequestAccounting::none(),
         tally: MemoryTally::new(1 << 20),
         pool: guest(),
         calls_max: 1,
-        patience,
+        timeout_max,
     };
     let wait = |connect_timeout: Option<Duration>| {
         let options = wasmtime_wasi_http::RequestOptions {

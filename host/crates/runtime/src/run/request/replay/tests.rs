@@ -45,7 +45,7 @@ async fn a_body_beyond_the_replay_limit_can_be_read_only_once() {
     assert!(!body.is_gone());
     assert_eq!(text(body.reader()).await.unwrap(), "abcd");
     assert!(body.is_gone());
-    assert_eq!(body.state(), RequestBodyState::Sound);
+    assert_eq!(body.state(), RequestBodyState::Intact);
     assert!(text(body.reader()).await.is_err());
 }
 
@@ -190,7 +190,7 @@ async fn a_body_is_awaited_after_an_empty_read_until_bytes_arrive() {
     sender.send(b"a").unwrap();
     assert_eq!(
         (body.is_awaited(), body.state()),
-        (false, RequestBodyState::Sound)
+        (false, RequestBodyState::Intact)
     );
     assert!(poll(&mut reader));
     assert!(!poll(&mut reader));
@@ -212,9 +212,9 @@ async fn a_quota_of_one_bodys_largest_cost_admits_a_body_in_tiny_pieces() {
         ..QuotaTotals::default()
     });
     let peer = quotas.peer([127, 0, 0, 1].into()).of_one_request();
-    let place = peer.reserve(QuotaResource::Requests, 1).unwrap();
+    let reservation = peer.reserve(QuotaResource::Requests, 1).unwrap();
 
-    let body = body(&pieces, u64::MAX, replay_bytes_max).charged_to(&place);
+    let body = body(&pieces, u64::MAX, replay_bytes_max).charged_to(&reservation);
 
     assert_eq!(body.read_ahead().await, Ok(()));
     assert!(quotas.used(QuotaResource::RequestBytes) <= cost_max);
@@ -234,18 +234,18 @@ fn payers() -> (Arc<Quotas>, impl Fn() -> Reservation) {
         ..QuotaTotals::default()
     });
     let peer = quotas.peer([127, 0, 0, 1].into());
-    let place = move || {
+    let reservation = move || {
         let peer = peer.clone().of_one_request();
         peer.reserve(QuotaResource::Requests, 1).unwrap()
     };
-    (quotas, place)
+    (quotas, reservation)
 }
 
 #[tokio::test]
 async fn kept_body_bytes_are_charged_until_they_are_released() {
-    let (quotas, place) = payers();
+    let (quotas, reservation) = payers();
     let used = || quotas.used(QuotaResource::RequestBytes);
-    let places = [place(), place(), place()];
+    let places = [reservation(), reservation(), reservation()];
     let kept = body(&["ab", "cd"], 100, 100).charged_to(&places[0]);
     kept.read_ahead().await.unwrap();
     assert_eq!(used(), 4 + 2 * PIECE_COST);
@@ -272,9 +272,9 @@ async fn kept_body_bytes_are_charged_until_they_are_released() {
 
 #[tokio::test]
 async fn bytes_that_a_run_has_read_can_be_revoked_while_it_continues() {
-    let (quotas, place) = payers();
-    let place = place();
-    let body = body(&["ab", "cd", "ef", "gh"], 100, 5).charged_to(&place);
+    let (quotas, reservation) = payers();
+    let reservation = reservation();
+    let body = body(&["ab", "cd", "ef", "gh"], 100, 5).charged_to(&reservation);
     body.read_ahead().await.unwrap();
     let mut reader = body.reader();
     let others = [2, 3].map(|last| quotas.peer([127, 0, 0, last].into()));
@@ -294,15 +294,16 @@ async fn bytes_that_a_run_has_read_can_be_revoked_while_it_continues() {
     assert_eq!(body.0.lock().kept.len(), 0);
     assert_eq!(text(reader).await.unwrap(), "gh");
     assert!(body.is_gone());
-    assert_eq!(body.state(), RequestBodyState::Sound);
-    assert!(!place.is_revoked());
+    assert_eq!(body.state(), RequestBodyState::Intact);
+    assert!(!reservation.is_revoked());
 }
 
 #[tokio::test]
 async fn a_queued_request_is_revoked_together_with_its_body() {
-    let (quotas, place) = payers();
-    let (queued, working) = (place(), place());
-    let bodies = [&queued, &working].map(|place| body(&["x"; 7], 100, 100).charged_to(place));
+    let (quotas, reservation) = payers();
+    let (queued, working) = (reservation(), reservation());
+    let bodies =
+        [&queued, &working].map(|reservation| body(&["x"; 7], 100, 100).charged_to(reservation));
     for body in &bodies {
         body.read_ahead().await.unwrap();
     }
@@ -311,7 +312,7 @@ async fn a_queued_request_is_revoked_together_with_its_body() {
     assert!(ask().is_err(), "the host works for both");
     queued.set_phase(RevocablePhase::Queued).unwrap();
     // Queueing the request does not update the remembered refusal, which must expire first.
-    tokio::time::sleep(2 * cloakroom_base::limits::QUOTA_BARREN).await;
+    tokio::time::sleep(2 * cloakroom_base::limits::NOTHING_TO_REVOKE_TIME).await;
     let _taken = ask().unwrap();
     assert!(queued.is_revoked() && !working.is_revoked());
     assert!(bodies[0].is_gone() && !bodies[1].is_gone());

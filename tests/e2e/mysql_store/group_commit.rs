@@ -203,16 +203,16 @@ async fn a_locked_row_delays_its_own_batch_for_a_while_and_no_other_call() {
     let (database, mut holder) = database().await;
     let store = connect(&options(&database.url)).await;
     let rows = rows(&store, 60).await;
-    let (companions, others) = rows.split_at(10);
-    lock(&mut holder, &companions[0].0).await;
+    let (batch_rows, others) = rows.split_at(10);
+    lock(&mut holder, &batch_rows[0].0).await;
 
     let started_at = Instant::now();
-    let held_up = commit_all(&store, updates(companions));
+    let held_up = commit_all(&store, updates(batch_rows));
     let meanwhile = async {
         until_updating(&database, 1).await;
         let started_at = Instant::now();
         // A second commit for the locked row delays no other call.
-        let again = commit(&store, &companions[0].0, update(&companions[0].1, NEXT));
+        let again = commit(&store, &batch_rows[0].0, update(&batch_rows[0].1, NEXT));
         let others = commit_all(&store, updates(others));
         let is_first = tokio::select! {
             biased;
@@ -240,7 +240,7 @@ async fn a_locked_row_delays_its_own_batch_for_a_while_and_no_other_call() {
     store.shutdown().await;
     // The commit whose caller had already received a failure.
     assert_eq!(
-        load(&store, &companions[0].0).await.unwrap().data,
+        load(&store, &batch_rows[0].0).await.unwrap().data,
         NEXT.as_bytes()
     );
 }
@@ -344,7 +344,7 @@ async fn loads_of_dropped_callers_delay_no_other_call_and_hold_no_place() {
     let selects = "SHOW GLOBAL STATUS LIKE 'Com_select'";
     lock(&mut holder, &id).await;
     let blocked = commit(&store, &id, update(&row, NEXT));
-    let crowd = async {
+    let burst = async {
         let running =
             "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE%'";
         wait_until("the update runs", STATEMENT_WAIT_MAX, async || {
@@ -374,7 +374,7 @@ async fn loads_of_dropped_callers_delay_no_other_call_and_hold_no_place() {
             "{read} statements for one row that is waited for"
         );
     };
-    let (verdict, ()) = futures_util::future::join(blocked, crowd).await;
+    let (verdict, ()) = futures_util::future::join(blocked, burst).await;
     assert_committed(&verdict);
     // The connection is still usable.
     assert_eq!(load(&store, &id).await.unwrap().data, NEXT.as_bytes());
