@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, ensure};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Host, SECRET, binary, component};
+use cloakroom_tests::wait::block_until;
 
 /// Longest wait of these tests on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,7 +62,7 @@ impl Place {
     }
 
     /// Returns the files in the code cache, including unfinished ones.
-    fn kept(&self) -> Vec<PathBuf> {
+    fn cached_files(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("code")) else {
             return Vec::new();
         };
@@ -103,15 +105,15 @@ fn laborious(functions: usize) -> Vec<u8> {
     [hello(), section(1, module)].concat()
 }
 
-fn words(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// Waits until the process that compiles for `host` exists and returns its id.
 fn compiler_of(host: u32) -> u32 {
     let children = format!("/proc/{host}/task");
-    wait_for(|| {
-        let tasks = fs::read_dir(&children).ok()?;
+    block_until("the compiler runs", PATIENCE, || {
+        let tasks = fs::read_dir(&children)?;
         let listed =
             tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
         let pids: Vec<u32> = listed
@@ -121,22 +123,13 @@ fn compiler_of(host: u32) -> u32 {
                     .collect::<Vec<_>>()
             })
             .collect();
-        pids.into_iter().find(|pid| {
+        let found = pids.iter().find(|pid| {
             fs::read_to_string(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| line.split('\0').nth(1) == Some("compile"))
-        })
+        });
+        let found = found.with_context(|| format!("children {pids:?}"))?;
+        Ok(*found)
     })
-}
-
-fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "it did not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Returns whether a process exists and has not ended.
@@ -166,7 +159,7 @@ async fn a_second_start_takes_the_code_of_the_first() {
         host.wait_for_log(&format!("code=\"{code}\"")).await;
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
     }
-    assert_eq!(place.kept().len(), 1);
+    assert_eq!(place.cached_files().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +175,7 @@ async fn code_that_was_tampered_with_is_compiled_anew() {
         |code| *code = b"\x7fELF".to_vec(),
     ];
     for harm in harms {
-        let path = &place.kept()[0];
+        let path = &place.cached_files()[0];
         let mut code = fs::read(path).unwrap();
         harm(&mut code);
         fs::remove_file(path).unwrap();
@@ -211,23 +204,23 @@ async fn without_a_folder_of_its_own_a_host_keeps_nothing_and_serves() {
         let log = host.log();
         assert_eq!(log.contains("compiled code is not cached"), warns, "{log}");
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
-        assert_eq!(place.kept(), Vec::<PathBuf>::new());
+        assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
     }
 }
 
 #[test]
-fn what_does_not_compile_is_refused_in_the_compilers_words() {
+fn a_component_that_does_not_compile_is_refused_with_the_compilers_error() {
     // A module with one function that declares a result and returns none.
     let module = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
     let mut bytes = hello();
     bytes.extend([1, u8::try_from(module.len()).unwrap()]);
     bytes.extend(module);
     let output = Place::new(&bytes, "").check();
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(2), "{words}");
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(
-        words.contains("does not fit this host") && words.contains("type mismatch"),
-        "{words}"
+        text.contains("does not fit this host") && text.contains("type mismatch"),
+        "{text}"
     );
 }
 
@@ -240,10 +233,10 @@ fn compiling_that_takes_too_long_is_ended() {
     let begun = Instant::now();
     let output = place.check();
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(2), "{words}");
-    assert!(words.contains("took longer than 500ms"), "{words}");
-    assert_eq!(place.kept(), Vec::<PathBuf>::new());
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("took longer than 500ms"), "{text}");
+    assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -252,13 +245,13 @@ fn a_compiler_that_is_killed_is_named_and_leaves_nothing() {
     let host = place.spawn();
     kill(compiler_of(host.id()));
     let output = host.wait_with_output().unwrap();
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(2), "{words}");
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(
-        words.contains("was not compiled") && words.contains("signal: 9"),
-        "{words}"
+        text.contains("was not compiled") && text.contains("signal: 9"),
+        "{text}"
     );
-    assert_eq!(place.kept(), Vec::<PathBuf>::new());
+    assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -268,19 +261,22 @@ fn a_compiler_ends_with_its_host_and_leaves_nothing() {
     let compiler = compiler_of(host.id());
     host.kill().unwrap();
     host.wait().unwrap();
-    wait_for(|| (!is_alive(compiler)).then_some(()));
-    assert_eq!(place.kept(), Vec::<PathBuf>::new());
+    block_until("the compiler has ended", PATIENCE, || {
+        ensure!(!is_alive(compiler));
+        Ok(())
+    });
+    assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
 }
 
 #[test]
-fn a_compiler_gives_way_and_sees_no_environment() {
+fn the_compiler_has_a_low_priority_and_no_environment() {
     let place = Place::new(&laborious(2000), KEEPING);
     let mut host = place.spawn();
     let compiler = compiler_of(host.id());
     let read =
         |what: &str| fs::read_to_string(Path::new("/proc").join(compiler.to_string()).join(what));
     let environment = read("environ").unwrap();
-    wait_for(|| {
+    block_until("the compiler gives way", PATIENCE, || {
         let stat = read("stat").unwrap();
         // The niceness is the 19th field. The second field is the name, in parentheses.
         let niceness = stat
@@ -290,7 +286,9 @@ fn a_compiler_gives_way_and_sees_no_environment() {
             .split_whitespace()
             .nth(16)
             .unwrap();
-        (niceness.parse::<i32>().unwrap() >= 10).then_some(())
+        let niceness: i32 = niceness.parse().unwrap();
+        ensure!(niceness >= 10, "niceness {niceness}");
+        Ok(())
     });
     host.kill().unwrap();
     host.wait().unwrap();

@@ -3,9 +3,11 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, ensure};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Host, binary, component};
 use cloakroom_tests::versions;
+use cloakroom_tests::wait::{pause, wait_until};
 use reqwest::header::ACCEPT;
 
 /// Longest time for a build, a compilation and a swap on a busy machine.
@@ -87,16 +89,15 @@ fn save(host: &Host, name: &str, bytes: impl AsRef<[u8]>) {
 
 /// Repeats a request until the answer has this status and contains `words`. Returns the answer's text.
 async fn answers(browser: &Browser, host: &Host, path: &str, status: u16, words: &str) -> String {
-    let end = Instant::now() + WAIT_MAX;
-    loop {
+    let what = format!("{path} answers {status} with {words:?}");
+    wait_until(&what, WAIT_MAX, async || {
         let answer = browser.get(&host.url(path)).await;
-        if answer.status == status && answer.text.contains(words) {
-            return answer.text;
-        }
+        let is_as_wanted = answer.status == status && answer.text.contains(words);
         let (status, text) = (answer.status, answer.text);
-        assert!(Instant::now() < end, "{status} {text}\n{}", host.log());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        ensure!(is_as_wanted, "{status} {text}\n{}", host.log());
+        Ok(text)
+    })
+    .await
 }
 
 /// Sends a request with one further header field. Returns the status, the fields and the text.
@@ -108,7 +109,7 @@ async fn ask(url: &str, name: &str, value: &str) -> (u16, reqwest::header::Heade
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_saved_is_built_and_served() {
+async fn a_saved_source_file_is_built_and_served() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -127,7 +128,7 @@ async fn what_is_saved_is_built_and_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
+async fn a_failed_build_is_shown_until_it_is_fixed_and_sessions_survive() {
     let host = Project::of(&versions::counter('번')).serve();
     let (browser, other) = (Browser::new(), Browser::new());
     answers(&other, &host, "/session", 200, "1번 접속").await;
@@ -169,11 +170,12 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
     );
 
     std::fs::remove_file(host.directory.path().join("src/error.txt")).unwrap();
-    let end = Instant::now() + WAIT_MAX;
-    while ask(&host.url("/session"), "x-cloakroom-dev", "x").await.1["x-cloakroom-dev"] != "none" {
-        assert!(Instant::now() < end, "{}", host.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until("no error is left", WAIT_MAX, async || {
+        let (_, headers, _) = ask(&host.url("/session"), "x-cloakroom-dev", "x").await;
+        ensure!(headers["x-cloakroom-dev"] == "none", "{}", host.log());
+        Ok(())
+    })
+    .await;
     assert_eq!(host.log_count("GET "), lines, "{}", host.log());
     answers(&browser, &host, "/session", 200, "2번 접속").await;
 
@@ -191,7 +193,7 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_whose_name_was_made_to_lead_here_reads_nothing() {
+async fn a_page_of_a_rebound_dns_name_is_refused() {
     let hello = std::fs::read(component("fixture-hello")).unwrap();
     let host = Project::of(&hello).serve();
     answers(&Browser::new(), &host, "/", 200, "").await;
@@ -218,7 +220,7 @@ async fn a_page_whose_name_was_made_to_lead_here_reads_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_is_refused_says_why_at_its_route() {
+async fn a_refused_component_shows_its_reason_at_its_route() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -236,7 +238,7 @@ async fn a_component_that_is_refused_says_why_at_its_route() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
+async fn a_saved_configuration_is_applied_with_its_new_builds() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -262,7 +264,7 @@ async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_saved_waits_for_builds_and_says_so() {
+async fn a_saved_configuration_is_applied_only_once_every_guest_is_built() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -316,25 +318,25 @@ async fn a_command_that_fails_at_first_is_mended_in_the_configuration() {
 
 /// Waits until a file contains a line with a process id, and returns the id.
 async fn process_id(host: &Host, name: &str) -> String {
-    let end = Instant::now() + WAIT_MAX;
-    loop {
+    let what = format!("{name} contains a line");
+    wait_until(&what, WAIT_MAX, async || {
         let text = std::fs::read_to_string(host.directory.path().join(name));
-        if let Some(id) = text.unwrap_or_default().strip_suffix('\n') {
-            return id.to_owned();
-        }
-        assert!(Instant::now() < end, "no {name}:\n{}", host.log());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        let text = text.unwrap_or_default();
+        let id = text.strip_suffix('\n').with_context(|| host.log())?;
+        Ok(id.to_owned())
+    })
+    .await
 }
 
 /// Waits until a process is gone or is a zombie that has not been waited for yet.
 async fn gone(id: &str) {
-    let end = Instant::now() + Duration::from_secs(10);
-    let stat = || std::fs::read_to_string(format!("/proc/{id}/stat"));
-    while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(Instant::now() < end, "process {id} lives on");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let what = format!("process {id} is gone");
+    wait_until(&what, Duration::from_secs(10), async || {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+        ensure!(!stat.is_ok_and(|stat| !stat.contains(") Z ")));
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -349,14 +351,14 @@ async fn while_the_first_build_runs_its_routes_say_so_and_the_end_leaves_no_proc
     let second = process_id(&host, "pid").await;
     gone(&first).await;
 
-    let told_at = Instant::now();
+    let reported_at = Instant::now();
     host.signal("INT");
     let status = host.ended(Duration::from_secs(10)).await;
     assert_eq!(status.code(), Some(0), "{}", host.log());
     assert!(
-        told_at.elapsed() < Duration::from_secs(5),
+        reported_at.elapsed() < Duration::from_secs(5),
         "it took {:?}",
-        told_at.elapsed()
+        reported_at.elapsed()
     );
     gone(&second).await;
 }
@@ -395,12 +397,12 @@ async fn a_guest_without_a_build_table_is_served_and_followed_by_its_file() {
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_said_with_what_helps() {
+fn a_failed_start_is_reported_with_a_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let project = Project::of(&[]);
     let empty = Project(tempfile::tempdir().unwrap());
-    for (project, words, code, said) in [
+    for (project, words, code, expected) in [
         (&project, vec!["--listen", &address], 1, "is taken"),
         (&empty, vec![], 2, "`cloakroom new NAME --lang"),
         (
@@ -413,12 +415,12 @@ fn what_keeps_it_from_starting_is_said_with_what_helps() {
         let output = project.command(&words).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(text.contains(said), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_writes_its_own_sources_comes_to_rest() {
+async fn a_build_command_that_writes_its_own_sources_does_not_loop() {
     let project = Project::of(&versions::hello(1));
     let make = format!("{MAKE}echo again >> src/log\n");
     project.write("make.sh", make.as_bytes());
@@ -426,7 +428,7 @@ async fn a_command_that_writes_its_own_sources_comes_to_rest() {
     host.wait_for_log("exclude the files that the command writes from `watch`")
         .await;
     let builds = host.log_count("building: sh make.sh");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    pause(Duration::from_secs(3), "no further build begins").await;
     assert_eq!(
         host.log_count("building: sh make.sh"),
         builds,

@@ -1,5 +1,6 @@
 //! A host and a live Express app on one table: they share ids, rows and cookies, and the host preserves every byte that it did not change.
 
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::express::Express;
 use cloakroom_tests::host::{Config, Host, SECRET};
@@ -15,7 +16,7 @@ async fn neighbours() -> (Database, Express, Host) {
         &database.for_express(),
         &json!({ "name": "sessionId", "secret": SECRET, "cookie": { "maxAge": 86_400_000 } }),
     );
-    let host = cloakroom(&database).start();
+    let host = cloakroom(&database).admin("").start();
     (database, express, host)
 }
 
@@ -34,7 +35,7 @@ fn cookie_pair(answer: &cloakroom_tests::browser::Answer) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_alternating_increments_are_fifty() {
+async fn fifty_increments_alternating_with_express_are_all_counted() {
     let (database, express, host) = neighbours().await;
     let browser = Browser::new();
     let mut cookies = std::collections::BTreeSet::new();
@@ -131,7 +132,7 @@ async fn a_write_by_express_between_our_load_and_our_commit_makes_us_run_again()
     browser.get(&express.url("/set?key=n&value=1")).await;
     let ours = run_script(&browser, &host, &["get n", "sleep 400", "increment n 10"]);
     let theirs = async {
-        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        Operator::of(&host).wait_for_loads(1).await;
         browser.get(&express.url("/set?key=n&value=5")).await;
         browser.get(&express.url("/set?key=other&value=6")).await
     };
@@ -199,7 +200,7 @@ async fn rotated_secrets_work_in_both() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_table_without_our_columns_is_served_and_left_alone() {
+async fn a_table_without_the_cloakroom_columns_is_served_and_not_altered() {
     let database = Mariadb::shared().await.fresh_database().await;
     let express = Express::start(
         &database.for_express(),

@@ -2,13 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::wait_until;
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::{run_script, script};
+
+/// Longest wait until a guest's only instance is in use.
+const INSTANCE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Starts a host with one guest under these limits.
 fn limited(component: &str, limits: &str) -> Host {
@@ -104,11 +110,12 @@ async fn a_thousand_requests_that_find_no_instance_are_one_warning() {
         while status_of(&visitor, &busy).await == Some(503) {}
     });
     let browser = Browser::new();
-    let end = Instant::now() + Duration::from_secs(10);
-    while browser.get(&url).await.status != 503 {
-        assert!(Instant::now() < end, "the instance is free");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_until("the instance is in use", INSTANCE_WAIT_MAX, async || {
+        let status = browser.get(&url).await.status;
+        ensure!(status == 503);
+        Ok(())
+    })
+    .await;
     for _ in 0..20 {
         let answers = join_all((0..50).map(|_| browser.get(&url))).await;
         assert!(answers.iter().all(|a| a.status == 503), "{answers:?}");
@@ -135,10 +142,12 @@ async fn a_guest_at_its_limit_keeps_no_other_from_an_instance() {
             "limits = { instances = 2, waiting = 50 }",
         )
         .guest_with("/free", "fixture-faults", "")
+        .admin("")
         .start();
+    let operator = Operator::of(&host);
     let full = join_all((0..6).map(|_| status(&host, "/full/sleep?300")));
     let free = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        operator.wait_for_instances("fixture-faults0", 2).await;
         let mut codes = Vec::new();
         for _ in 0..20 {
             codes.push(status(&host, "/free/").await);
@@ -206,11 +215,11 @@ async fn a_session_beyond_the_guest_s_own_limits_is_an_error_in_the_guest() {
         "fixture-faults",
         "session_bytes = \"1KiB\", session_keys = 3",
     );
-    let said = get(&host, "/s/big-value?2000").await.text;
-    assert!(said.starts_with("error too-large 1024"), "{said}");
+    let text = get(&host, "/s/big-value?2000").await.text;
+    assert!(text.starts_with("error too-large 1024"), "{text}");
     assert_eq!(get(&host, "/s/big-value?500").await.text, "ok\n");
-    let said = get(&host, "/s/many-keys?10").await.text;
-    assert!(said.starts_with("3 keys then error invalid"), "{said}");
+    let text = get(&host, "/s/many-keys?10").await.text;
+    assert!(text.starts_with("3 keys then error invalid"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,7 +291,7 @@ async fn a_stream_that_falls_silent_for_too_long_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_beyond_what_the_host_takes_are_503_at_once() {
+async fn requests_beyond_the_hosts_limit_are_answered_503_at_once() {
     let host = Config::over("memory:")
         .top("[server]\nrequests = 3")
         .guest_with("/s", "fixture-faults", "")
@@ -304,7 +313,7 @@ async fn requests_beyond_what_the_host_takes_are_503_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_with_few_file_descriptors_serves_beside_a_crowd() {
+async fn a_host_with_few_file_descriptors_serves_under_many_connections() {
     let config = Config::over("memory:").guest("/s", "fixture-faults");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloakroom.toml");
@@ -320,13 +329,13 @@ async fn a_host_with_few_file_descriptors_serves_beside_a_crowd() {
         .current_dir(directory.path());
     let host = Host::spawn(command, directory);
     let connect = (0..400).map(|_| tokio::net::TcpStream::connect(host.address()));
-    let crowd: Vec<_> = join_all(connect).await;
+    let connections: Vec<_> = join_all(connect).await;
     assert!(
-        crowd.iter().all(Result::is_ok),
+        connections.iter().all(Result::is_ok),
         "the system's queue has room"
     );
     // The host closes connections without a request, so it does not run out of descriptors.
     assert_eq!(status(&host, "/s/").await, 200);
     assert_eq!(host.log_count("accepting a connection failed"), 0);
-    drop(crowd);
+    drop(connections);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::pause;
 
 use crate::{id_of, run_script, script, sqlite_rows};
 
@@ -28,7 +29,7 @@ pub(crate) async fn cookies(browser: &Browser, host: &Host, lines: &[&str]) -> (
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_visitor_who_only_reads_gets_no_cookie_and_no_row() {
+async fn a_new_visitor_that_only_reads_gets_no_cookie_and_no_row() {
     let host = config().start();
     assert_eq!(
         cookies(
@@ -70,7 +71,7 @@ async fn the_cookie_is_express_s_to_the_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_known_visitor_gets_a_cookie_only_when_it_must_move() {
+async fn a_known_visitor_gets_a_cookie_only_if_its_expiry_changes() {
     let host = config().start();
     let browser = Browser::new();
     assert_eq!(cookies(&browser, &host, &["set a 1"]).await, (1, 0));
@@ -165,7 +166,7 @@ async fn the_old_profile_saves_everything_and_names_no_same_site() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_cookie_is_expired_once_and_not_asked_for_ever() {
+async fn the_cookie_of_a_destroyed_session_is_expired_or_replaced_at_once() {
     let host = config().start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
@@ -183,7 +184,7 @@ async fn a_dead_cookie_is_expired_once_and_not_asked_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn renew_keeps_the_data_and_kills_the_old_id() {
+async fn renew_keeps_the_data_and_invalidates_the_old_id() {
     let host = config().start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
@@ -229,7 +230,7 @@ async fn regenerate_begins_an_empty_session_under_a_new_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unset_destroys_or_keeps_as_the_option_says() {
+async fn unset_destroys_or_keeps_the_session_according_to_the_option() {
     let host = config().start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
@@ -312,7 +313,7 @@ async fn an_idle_session_ends_and_a_used_one_goes_on() {
     script(&idle, &host, &["set a 1"]).await;
     script(&used, &host, &["set a 1"]).await;
     for _ in 0..5 {
-        tokio::time::sleep(Duration::from_millis(900)).await;
+        pause(Duration::from_millis(900), "less than the expiration").await;
         assert_eq!(script(&used, &host, &["get a"]).await, ["1"]);
     }
     assert_eq!(script(&idle, &host, &["get a"]).await, ["none"]);
@@ -326,7 +327,7 @@ async fn an_absolute_lifetime_ends_a_session_that_is_used_all_the_time() {
     let cookie = browser.cookies(&host.url("/")).unwrap();
     let mut seen = Vec::new();
     for _ in 0..12 {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        pause(Duration::from_millis(500), "the lifetime passes").await;
         let same = Browser::with_cookie(&host.url("/"), &cookie);
         seen.push(script(&same, &host, &["get n"]).await.remove(0));
     }

@@ -4,11 +4,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, binary};
 use cloakroom_tests::port::Port;
+use cloakroom_tests::wait::{try_wait_until, wait_until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -32,6 +34,18 @@ impl Drop for Stalled {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until the process has ended. Kills a process that does not end.
+async fn has_ended(child: &mut Child) -> ExitStatus {
+    let ended = try_wait_until("the host has ended", WAIT_MAX, async || {
+        child.try_wait().unwrap().context("it goes on")
+    });
+    let ended = ended.await;
+    ended.unwrap_or_else(|error| {
+        let _ = child.kill();
+        panic!("{error}");
+    })
 }
 
 fn serve(folder: &Path, config: &Config) -> Command {
@@ -62,8 +76,8 @@ impl Stalled {
             .admin("");
         let mut child = serve(folder.path(), &config).spawn().unwrap();
         let stderr = child.stderr.take();
-        let mut greeting = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut line = || greeting.next().expect("it greets").unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = || stdout.next().expect("it greets").unwrap();
         let address = loop {
             if let Some((_, rest)) = line().split_once("serves http://") {
                 break rest.split('/').next().unwrap().parse().unwrap();
@@ -105,14 +119,7 @@ impl Stalled {
     }
 
     async fn ended(&mut self) -> ExitStatus {
-        let end = Instant::now() + WAIT_MAX;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "it goes on");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        has_ended(&mut self.child).await
     }
 
     /// Returns the number of dropped lines of this kind according to the metrics.
@@ -128,7 +135,7 @@ impl Stalled {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_answered_and_sigterm_ends_the_host_though_nobody_reads_its_log() {
+async fn a_host_whose_log_is_unread_answers_requests_and_ends_on_sigterm() {
     let mut host = Stalled::start("", "2s");
     host.flood().await;
     assert!(host.dropped("access").await > 0);
@@ -138,16 +145,18 @@ async fn requests_are_answered_and_sigterm_ends_the_host_though_nobody_reads_its
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_it_at_once_though_nobody_reads_its_log() {
+async fn a_second_signal_ends_a_host_whose_log_is_unread_at_once() {
     let mut host = Stalled::start("", "300s");
     host.flood().await;
     let mut link = TcpStream::connect(host.address).await.unwrap();
     let request = format!("GET {}/sleep?290000 HTTP/1.1\r\nhost: x\r\n\r\n", host.path);
     link.write_all(request.as_bytes()).await.unwrap();
     host.signal();
-    while TcpStream::connect(host.address).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("the host is closed", WAIT_MAX, async || {
+        ensure!(TcpStream::connect(host.address).await.is_err());
+        Ok(())
+    })
+    .await;
     host.signal();
     assert_eq!(host.ended().await.code(), Some(1));
 }
@@ -175,18 +184,22 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
         host.signal();
         assert_eq!(host.ended().await.code(), Some(0));
         let text = reader.join().unwrap();
-        let told: Vec<_> = text
+        let reported: Vec<_> = text
             .lines()
             .filter(|line| line.contains("log lines were dropped"))
             .collect();
-        assert!(!told.is_empty(), "{} bytes and no such line", text.len());
+        assert!(
+            !reported.is_empty(),
+            "{} bytes and no such line",
+            text.len()
+        );
         let count = |line: &&str| -> u64 {
             let (_, rest) = line.split_once(counted).expect("the line counts by kind");
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().unwrap()
         };
-        let told: u64 = told.iter().map(count).sum();
-        assert!(told >= dropped, "told {told} of {dropped}");
+        let reported: u64 = reported.iter().map(count).sum();
+        assert!(reported >= dropped, "told {reported} of {dropped}");
         assert!(
             text.contains("stopped"),
             "the last lines are there: it was read"
@@ -195,7 +208,7 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
+async fn a_host_whose_startup_message_is_unread_serves_and_ends() {
     // The pipe is full before the host writes anything.
     let folder = tempfile::tempdir().unwrap();
     let own = Port::free();
@@ -213,12 +226,11 @@ async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
     let stderr = writer.try_clone().unwrap();
     let mut child = command.stdout(writer).stderr(stderr).spawn().unwrap();
-    let end = Instant::now() + WAIT_MAX;
     let url = format!("http://{port}/");
-    while TcpStream::connect(port).await.is_err() {
-        assert!(Instant::now() < end, "it does not listen");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("the host listens", WAIT_MAX, async || {
+        Ok(TcpStream::connect(port).await?)
+    })
+    .await;
     let answer = Browser::new().get(&url).await;
     let pid = child.id().to_string();
     assert!(
@@ -228,16 +240,7 @@ async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
             .unwrap()
             .success()
     );
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > end {
-            let _ = child.kill();
-            panic!("it goes on");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let status = has_ended(&mut child).await;
     assert_eq!((answer.status, status.code()), (200, Some(0)));
     drop(reader);
 }

@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use anyhow::ensure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -16,11 +18,16 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::wait::{pause, wait_until};
+
 const COM_QUERY: u8 = 0x03;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
 /// A statement number that no connection reaches. (MariaDB reads the largest number of all as "the last statement".)
 const UNKNOWN_STATEMENT: u32 = 0x7fff_fff0;
+
+/// Longest wait for a statement.
+const STATEMENT_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A proxy; dropping it closes its port and all its connections.
 pub struct ChaosProxy {
@@ -65,7 +72,8 @@ pub struct Disturbance {
 struct Shared {
     link: watch::Sender<Link>,
     script: Mutex<Script>,
-    losses: watch::Sender<u32>,
+    disturbances: AtomicU32,
+    losses: AtomicU32,
     files_received: Mutex<Vec<u8>>,
 }
 
@@ -106,7 +114,8 @@ impl ChaosProxy {
                     generation: 0,
                 }),
                 script: Mutex::default(),
-                losses: watch::Sender::new(0),
+                disturbances: AtomicU32::new(0),
+                losses: AtomicU32::new(0),
                 files_received: Mutex::default(),
             }),
             acceptor: Mutex::new(None),
@@ -176,14 +185,39 @@ impl ChaosProxy {
 
     /// Returns the number of statements disturbed so far.
     pub fn losses(&self) -> u32 {
-        *self.shared.losses.borrow()
+        self.shared.losses.load(Ordering::SeqCst)
     }
 
     /// Waits until at least `count` statements were disturbed. For [`Loss::Late`], waits until the server received them.
+    ///
+    /// # Panics
+    /// After a minute without that.
     pub async fn wait_for_losses(&self, count: u32) {
-        let mut losses = self.shared.losses.subscribe();
-        let reached = losses.wait_for(|l| *l >= count).await;
-        reached.expect("the sender lives in self");
+        let what = format!("{count} statements were disturbed");
+        wait_until(&what, STATEMENT_WAIT_MAX, async || {
+            ensure!(self.losses() >= count);
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Returns the number of statements selected so far for a fault. For [`Loss::Late`], this counts a statement when the proxy begins to
+    /// hold it.
+    pub fn disturbances(&self) -> u32 {
+        self.shared.disturbances.load(Ordering::SeqCst)
+    }
+
+    /// Waits until at least `count` statements were selected for a fault.
+    ///
+    /// # Panics
+    /// After a minute without that.
+    pub async fn wait_for_disturbances(&self, count: u32) {
+        let what = format!("{count} statements were selected");
+        wait_until(&what, STATEMENT_WAIT_MAX, async || {
+            ensure!(self.disturbances() >= count);
+            Ok(())
+        })
+        .await;
     }
 
     /// Returns the bytes that clients have sent of the files that they were asked for.
@@ -238,11 +272,12 @@ impl Shared {
             return None;
         }
         disturbance.times -= 1;
+        self.disturbances.fetch_add(1, Ordering::SeqCst);
         Some(disturbance.loss)
     }
 
     fn count_loss(&self) {
-        self.losses.send_modify(|l| *l += 1);
+        self.losses.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn wait_until_forwarding(&self) {
@@ -322,7 +357,7 @@ async fn forward_requests(
                 return take_file(&mut from_client, shared).await;
             }
             Some(Loss::Late(delay)) => {
-                tokio::time::sleep(delay).await;
+                pause(delay, "the statement is late").await;
                 to_server.write_all(&packet).await?;
                 shared.count_loss();
             }

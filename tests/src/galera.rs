@@ -7,14 +7,15 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::ensure;
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Error, OptsBuilder};
-use tokio::time::{sleep, timeout};
 
 use crate::host::repository;
 use crate::mariadb::{Database, Mariadb, run};
 use crate::port::Port;
+use crate::wait::wait_until;
 
 /// The number of nodes: the smallest cluster that keeps a majority when it loses one node.
 pub const NODES: usize = 3;
@@ -131,12 +132,7 @@ impl Galera {
     /// Starts a stopped or killed node and waits until it has caught up.
     pub async fn start_again(&self, node: usize) {
         // The node listens before it has its state, and greets clients only after that.
-        let started = timeout(SYNC_TIME_MAX, self.nodes[node].start_again()).await;
-        assert!(
-            started.is_ok(),
-            "node {node} got no state:\n{}",
-            self.nodes[node].log_tail()
-        );
+        self.nodes[node].start_again().await;
         self.wait_until_synced(node).await;
     }
 
@@ -242,21 +238,18 @@ impl Galera {
     }
 
     async fn wait_for_status(&self, node: usize, expected: &[(&str, &str)]) {
-        let reached = async {
-            // A node answers `SHOW STATUS` in every state.
-            let mut admin = self.nodes[node].admin().await;
+        // A node answers `SHOW STATUS` in every state.
+        let mut admin = self.nodes[node].admin().await;
+        let what = format!("node {node} has {expected:?}");
+        wait_until(&what, SYNC_TIME_MAX, async || {
             for (name, value) in expected {
-                while status(&mut admin, name).await != *value {
-                    sleep(Duration::from_millis(50)).await;
-                }
+                let status = status(&mut admin, name).await;
+                let log = || self.nodes[node].log_tail();
+                ensure!(status == *value, "{name} {status}\n{}", log());
             }
-        };
-        if timeout(SYNC_TIME_MAX, reached).await.is_err() {
-            panic!(
-                "node {node} never had {expected:?}:\n{}",
-                self.nodes[node].log_tail()
-            );
-        }
+            Ok(())
+        })
+        .await;
     }
 }
 

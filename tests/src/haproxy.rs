@@ -4,9 +4,12 @@ use std::fs::File;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use anyhow::Context as _;
 
 use crate::port::Port;
+use crate::wait::block_until;
 use crate::warden::Warden;
 
 /// Longest wait until it listens on a busy machine.
@@ -58,12 +61,12 @@ impl Haproxy {
     }
 
     fn wait_until_it_listens(&mut self) {
-        let end = Instant::now() + START_TIME_MAX;
-        while TcpStream::connect(("127.0.0.1", self.port.number())).is_err() {
+        let address = ("127.0.0.1", self.port.number());
+        block_until("HAProxy listens", START_TIME_MAX, || {
             let ended = !matches!(self.child.try_wait(), Ok(None));
-            assert!(!ended && Instant::now() < end, "{}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            assert!(!ended, "HAProxy ended: {}", self.log());
+            TcpStream::connect(address).with_context(|| self.log())
+        });
     }
 
     /// Returns the port that it listens on.

@@ -5,16 +5,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::wait::{block_until, wait_until};
 use crate::warden::Warden;
 
 /// Longest wait until a host has compiled its guests and listens, on a busy machine with two cores.
 const START_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for a line of the log.
+const LOG_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Returns the repository's root.
 pub fn repository() -> PathBuf {
@@ -209,10 +213,10 @@ impl Config {
         let mut command = tokio::process::Command::from(command);
         let output = timeout(START_WAIT_MAX, command.kill_on_drop(true).output()).await;
         let output = output.expect("the host ends").expect("the binary starts");
-        let said = [output.stdout, output.stderr].concat();
+        let text = [output.stdout, output.stderr].concat();
         (
             output.status.code(),
-            String::from_utf8_lossy(&said).into_owned(),
+            String::from_utf8_lossy(&text).into_owned(),
         )
     }
 
@@ -300,16 +304,12 @@ impl Host {
     /// If the host does not report an admin interface in time.
     pub fn admin(&self) -> String {
         const NAMED: &str = "The admin interface is ";
-        let end = Instant::now() + START_WAIT_MAX;
-        loop {
+        block_until("the log names the admin interface", START_WAIT_MAX, || {
             let log = self.log();
             let named = log.lines().find_map(|line| line.strip_prefix(NAMED));
-            if let Some(url) = named {
-                return url.trim_end_matches('.').to_owned();
-            }
-            assert!(Instant::now() < end, "no admin interface:\n{log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            let url = named.with_context(|| log.clone())?;
+            Ok(url.trim_end_matches('.').to_owned())
+        })
     }
 
     /// Returns everything that the host has written to stdout and stderr so far.
@@ -330,15 +330,13 @@ impl Host {
     /// # Panics
     /// After half a minute without that.
     pub async fn wait_for_log_count(&self, text: &str, count: usize) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while self.log_count(text) < count {
-            assert!(
-                Instant::now() < end,
-                "the log never said {text:?} {count} times:\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let what = format!("the log contains {text:?} {count} times");
+        wait_until(&what, LOG_WAIT_MAX, async || {
+            let found = self.log_count(text);
+            ensure!(found >= count, "{found} times in\n{}", self.log());
+            Ok(())
+        })
+        .await;
     }
 
     /// Requests `path` on a new connection and waits for the line of this request in the access log. The host writes a line only after the
@@ -416,14 +414,11 @@ impl Host {
     /// # Panics
     /// If it is still running after `time_max`.
     pub async fn ended(&mut self, time_max: Duration) -> ExitStatus {
-        let end = Instant::now() + time_max;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                return status;
-            }
-            assert!(Instant::now() < end, "it is still running:\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        wait_until("the host has ended", time_max, async || {
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            ended.with_context(|| format!("it is still running:\n{}", self.log()))
+        })
+        .await
     }
 
     /// Returns the resident memory in KiB, from `/proc`.

@@ -16,14 +16,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use futures_util::future::join_all;
 use reqwest::Method;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 pub use self::account::{Account, Wrong};
 pub use self::plan::{Figures, Plan};
 use crate::browser::Browser;
+use crate::wait::{pause, try_wait_until};
 
 /// Longest wait for one answer. A host answers sooner, whatever its store does.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -118,14 +120,12 @@ impl Ledger {
     pub async fn all_are_served(&self) -> Result<(), String> {
         let called_at = Instant::now();
         let is_served = || (self.book.lock().served_at.iter()).all(|at| *at > called_at);
-        while !is_served() {
-            if called_at.elapsed() > RECOVERY_TIME_MAX {
-                let wrong = self.book.wrong().unwrap_or_default();
-                return Err(format!("visitors are not served again; {wrong}"));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        let what = "all visitors are served again";
+        let served = try_wait_until(what, RECOVERY_TIME_MAX, async || {
+            ensure!(is_served(), self.book.wrong().unwrap_or_default());
+            Ok(())
+        });
+        served.await.map_err(|error| error.to_string())
     }
 
     /// Notes that commits answered up to now may be lost: a primary died before its replica had the last commits.
@@ -320,7 +320,8 @@ impl Visitor {
     async fn ask(&self, browser: &Browser, entrance: usize, script: &str) -> Option<String> {
         let plan = &self.book.plan;
         if !plan.pause.is_zero() {
-            sleep(plan.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            let duration = plan.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+            pause(duration, "the visitor's pace").await;
         }
         let url = format!("{}/s", plan.entrances[entrance % plan.entrances.len()]);
         let sent = browser.try_send(Method::POST, &url, script.to_owned());
@@ -343,7 +344,7 @@ impl Visitor {
             Err(_) if plan.loses_links => self.book.lock().figures.refused += 1,
             Err(error) => self.wrong(&format!("{script}: {error}")),
         }
-        sleep(PAUSE_AFTER_REFUSAL).await;
+        pause(PAUSE_AFTER_REFUSAL, "the visitor's pace").await;
         None
     }
 

@@ -23,4 +23,5 @@ pub mod raw_h2;
 pub mod swap;
 pub mod table;
 pub mod versions;
+pub mod wait;
 mod warden;

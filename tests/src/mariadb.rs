@@ -7,8 +7,6 @@
 //! loses nothing; a machine that loses power might. Measurements ask for the durable setting with
 //! [`Mariadb::start_with`]`(&["--innodb-flush-log-at-trx-commit=1"])`: the last value given applies.
 
-mod install;
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -16,20 +14,24 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::{anyhow, ensure};
+use cloakroom_mariadb::Installation;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use tokio::sync::OnceCell;
 
-use self::install::{common_arguments, find_program, is_stopped};
 use crate::port::Port;
+use crate::wait::{block_until, wait_until};
 use crate::warden::Warden;
 
-/// Longest wait for a server to start on a busy machine.
-const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for a server to start on a busy machine. A node of a cluster first gets a copy of the whole state.
+const START_TIME_MAX: Duration = Duration::from_secs(90);
 /// Longest wait for an administrator's connection.
 const ADMIN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest time from a stop signal until all threads have stopped.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 /// The account of the tested program.
 const USER: &str = "app";
 /// The account's password, unusual enough to search logs for it.
@@ -40,6 +42,7 @@ const PASSWORD: &str = "pw-Zq7kT2mVx9";
 /// All methods panic with a clear message when the server cannot do as asked: a test cannot go on without it.
 pub struct Mariadb {
     directory: PathBuf,
+    installation: Installation,
     port: Port,
     extra_arguments: Vec<String>,
     /// The server's search path for programs, if it differs from the path of this process.
@@ -145,16 +148,15 @@ impl Mariadb {
 
     /// Opens an administrator's connection over the Unix socket. A node that is joining its cluster may drop the first ones.
     pub async fn admin(&self) -> Conn {
-        let until = Instant::now() + ADMIN_WAIT_MAX;
-        loop {
-            match Conn::new(self.admin_options()).await {
-                Ok(connection) => return connection,
-                Err(_) if Instant::now() < until => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                Err(error) => panic!("no connection to mariadbd: {error}\n{}", self.log_tail()),
-            }
-        }
+        wait_until(
+            "mariadbd accepts a connection",
+            ADMIN_WAIT_MAX,
+            async || {
+                let connected = Conn::new(self.admin_options()).await;
+                connected.map_err(|error| anyhow!("{error}\n{}", self.log_tail()))
+            },
+        )
+        .await
     }
 
     /// Stops the server as a service manager would, and waits until it has ended.
@@ -177,17 +179,18 @@ impl Mariadb {
     /// Like [`Mariadb::start_again`], with further arguments for this start only.
     pub(crate) async fn start_again_with(&self, arguments: &[&str]) {
         self.spawn(arguments);
-        let started_at = Instant::now();
-        while let Err(error) = Conn::new(self.admin_options()).await {
+        wait_until("mariadbd has started", START_TIME_MAX, async || {
+            let connected = Conn::new(self.admin_options()).await;
             let ended = (self.server.lock().expect("no panic holds it").as_mut())
                 .is_some_and(|server| !matches!(server.try_wait(), Ok(None)));
             assert!(
-                !ended && started_at.elapsed() < START_TIME_MAX,
-                "mariadbd did not come up: {error}\n{}",
+                connected.is_ok() || !ended,
+                "mariadbd ended:\n{}",
                 self.log_tail()
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            connected.map_err(|error| anyhow!("{error}\n{}", self.log_tail()))
+        })
+        .await;
     }
 
     /// Pauses the server: connections stay open and get no answer. On return no thread of the server is running.
@@ -195,9 +198,14 @@ impl Mariadb {
         self.signal("-STOP");
         let server = self.server.lock().expect("no panic holds it");
         let id = server.as_ref().expect("the server runs").id();
-        while !is_stopped(id) {
-            std::thread::yield_now();
-        }
+        block_until(
+            "all threads of mariadbd have stopped",
+            STOP_TIME_MAX,
+            || {
+                ensure!(is_stopped(id));
+                Ok(())
+            },
+        );
     }
 
     /// Resumes a paused server.
@@ -220,16 +228,14 @@ impl Mariadb {
     }
 
     fn spawn(&self, arguments: &[&str]) {
-        let mut command = Command::new(find_program(&["mariadbd", "mysqld"]));
+        let mut command = self
+            .installation
+            .server(self.port())
+            .expect("mariadbd is installed");
         command
-            .args(common_arguments(&self.directory))
             .args([
                 format!("--socket={}", self.socket().display()),
-                format!("--port={}", self.port()),
-                format!("--pid-file={}", self.directory.join("pid").display()),
                 format!("--log-error={}", self.directory.join("error.log").display()),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--skip-name-resolve".to_owned(),
                 "--skip-log-bin".to_owned(),
                 "--performance-schema=off".to_owned(),
                 "--innodb-buffer-pool-size=64M".to_owned(),
@@ -283,9 +289,10 @@ fn install(extra_arguments: Vec<String>, path: Option<OsString>) -> Mariadb {
         .expect("a temporary directory can be made")
         .keep();
     let warden = Warden::over(&directory);
-    install::make_data_directory(&directory);
+    let installation = Installation::create(&directory);
     Mariadb {
         directory,
+        installation: installation.expect("the system tables are created"),
         port: Port::free(),
         extra_arguments,
         path,
@@ -293,6 +300,19 @@ fn install(extra_arguments: Vec<String>, path: Option<OsString>) -> Mariadb {
         databases: AtomicU32::new(0),
         _warden: warden,
     }
+}
+
+/// Returns whether all threads of the process have stopped. Sending a stop signal does not wait for that.
+fn is_stopped(process: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        // This system has no `/proc`, so there is nothing to check.
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may contain any character.
+        (status.rsplit_once(") ")).is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 pub(crate) async fn run(connection: &mut Conn, statement: &str) {

@@ -3,9 +3,12 @@
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use anyhow::Context as _;
 
 use crate::port::Port;
+use crate::wait::block_until;
 use crate::warden::Warden;
 
 /// Longest wait until it listens on a busy machine.
@@ -63,12 +66,12 @@ impl Nginx {
     }
 
     fn wait_until_it_listens(&mut self) {
-        let end = Instant::now() + START_WAIT_MAX;
-        while TcpStream::connect(("127.0.0.1", self.port.number())).is_err() {
+        let address = ("127.0.0.1", self.port.number());
+        block_until("nginx listens", START_WAIT_MAX, || {
             let ended = !matches!(self.child.try_wait(), Ok(None));
-            assert!(!ended && Instant::now() < end, "{}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            assert!(!ended, "nginx ended: {}", self.log());
+            TcpStream::connect(address).with_context(|| self.log())
+        });
     }
 
     /// Returns a URL of the server.

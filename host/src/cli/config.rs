@@ -42,16 +42,16 @@ fn compiler() -> Compiler {
 pub(super) fn report_faults(faults: &[ConfigFault], warnings: &[String]) -> ExitCode {
     report_warnings(warnings);
     for fault in faults {
-        telemetry::say(&fault.to_string());
+        telemetry::print_stderr(&fault.to_string());
     }
     let count = telemetry::counted(faults.len(), "fault");
-    telemetry::say(&format!("cloakroom: {count} in the configuration"));
+    telemetry::print_stderr(&format!("cloakroom: {count} in the configuration"));
     ExitCode::from(EXIT_AT_FAULT)
 }
 
 /// Reports settings that are valid, but probably a mistake.
 pub(super) fn report_warnings(warnings: &[String]) {
     for warning in warnings {
-        telemetry::say(&telemetry::escape(&format!("warning: {warning}")));
+        telemetry::print_stderr(&telemetry::escape(&format!("warning: {warning}")));
     }
 }

@@ -2,10 +2,13 @@
 //! use, and one short round of power cuts (`long::power` runs many).
 
 use std::path::Path;
+use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::disk::Disk;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::wait_until;
 use futures_util::future::join_all;
 
 use super::{number, scripted, until};
@@ -139,7 +142,12 @@ async fn a_hot_copy_under_load_is_whole_and_serves() {
         }
     }));
     let copying = async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        wait_until("all visitors count", Duration::from_secs(30), async || {
+            let counts = before.lock().unwrap();
+            ensure!(counts.iter().all(|count| *count > 0), "{counts:?}");
+            Ok(())
+        })
+        .await;
         let least = before.lock().unwrap().clone();
         let (from, to) = (file.clone(), copy.clone());
         let copied = tokio::task::spawn_blocking(move || {
@@ -191,8 +199,8 @@ async fn a_second_host_on_the_same_file_does_not_start() {
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&second.stderr);
-    assert!(said.contains("is in use by another host"), "{said}");
+    let stderr = String::from_utf8_lossy(&second.stderr);
+    assert!(stderr.contains("is in use by another host"), "{stderr}");
     assert_eq!(
         script(&Browser::new(), &host, &["increment n 1"]).await,
         ["1"]

@@ -37,18 +37,11 @@ pub struct AcceptedCircle {
 }
 
 /// Circles of imports that are accepted. A smaller circle of the same modules is accepted, too.
-pub const ACCEPTED_CIRCLES: [AcceptedCircle; 2] = [
-    AcceptedCircle {
-        parent: "runtime/versions",
-        members: &["deployment", "health_watch", "history"],
-        reason: "a deployment owns its history, whose entries own the watches that act on the deployment",
-    },
-    AcceptedCircle {
-        parent: "session",
-        members: &["handle", "manager", "run"],
-        reason: "opens when the shared parts of `SessionManager` are a type of their own",
-    },
-];
+pub const ACCEPTED_CIRCLES: [AcceptedCircle; 1] = [AcceptedCircle {
+    parent: "runtime/versions",
+    members: &["deployment", "health_watch", "history"],
+    reason: "a deployment owns its history, whose entries own the watches that act on the deployment",
+}];
 
 /// The crates that only certain modules may name, with these modules.
 pub const HOMES: [(&str, &[&str]); 15] = [
@@ -83,6 +76,13 @@ const HTTP: [&str; 4] = [
     OUTBOUND[0],
 ];
 const OUTBOUND: [&str; 1] = ["host/crates/runtime/src/interfaces/outbound"];
+
+/// The folders of the end-to-end tests.
+pub const TEST_FOLDERS: [&str; 3] = ["tests/e2e/", "tests/mariadb/", "tests/src/"];
+/// The only file of these tests that may call the functions of [`SLEEPS`]. Its functions take the awaited event or a reason.
+pub const SLEEP_HOME: &str = "tests/src/wait.rs";
+/// The functions that wait for a time, or repeatedly for a moment.
+pub const SLEEPS: [&str; 3] = ["sleep", "sleep_until", "yield_now"];
 
 /// Nine of ten files have at most this many lines.
 pub const FILE_LINES_MAX: usize = 400;

@@ -1,5 +1,6 @@
 //! Checks the project rules that can be checked mechanically: the order of crates and modules, which modules may name which crate,
-//! circles of imports, the sizes of files and functions, the language of comments and documents, and the names in documents.
+//! circles of imports, the sizes of files and functions, the language of comments and documents, the waits of tests, and the names
+//! in documents.
 //!
 //! The tables of the rules are in `src/rules.rs`. Tests are not bound to the order of modules.
 
@@ -13,9 +14,10 @@ use cloakroom_tidy::english::{
     Phrase, PhraseCount, WORDS_PER_PHRASE_MIN, comment_counts, document_counts, prose_lines,
 };
 use cloakroom_tidy::figures::{long_functions, modules, type_names};
+use cloakroom_tidy::lexer::tokens;
 use cloakroom_tidy::rules::{
     ACCEPTED_CIRCLES, AcceptedCircle, CRATE_LINES, FILE_LINES_MAX, HOMES, LINE_COLUMNS_MAX,
-    LONG_FUNCTIONS, MODULES, SHARED_NAMES_PERCENT_MAX,
+    LONG_FUNCTIONS, MODULES, SHARED_NAMES_PERCENT_MAX, SLEEP_HOME, SLEEPS, TEST_FOLDERS,
 };
 use cloakroom_tidy::tree::{TextFile, Tree};
 
@@ -63,7 +65,7 @@ fn a_crate_depends_only_on_crates_below_it() {
 }
 
 #[test]
-fn the_map_names_every_crate() {
+fn the_architecture_page_names_every_crate() {
     let map = TREE.text("ARCHITECTURE.md").expect("the map exists");
     let rows: Vec<_> = map
         .lines()
@@ -143,7 +145,7 @@ fn modules_import_each_other_in_no_circle() {
 }
 
 #[test]
-fn a_crate_is_named_only_where_it_is_at_home() {
+fn an_external_crate_is_named_only_in_the_crates_that_may_use_it() {
     let crates = &*CRATES;
     let mut faults = Vec::new();
     let mut named = BTreeSet::new();
@@ -195,7 +197,7 @@ fn a_panic_poisons_no_lock() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_begins_with_a_module_comment() {
     let files = host_files().into_iter();
     let faults: Vec<_> = files
         .filter(|file| !file.text.starts_with("//! "))
@@ -231,7 +233,7 @@ fn nine_of_ten_files_are_short_and_no_line_is_long() {
 }
 
 #[test]
-fn a_function_fits_on_a_screen() {
+fn a_function_has_at_most_70_lines() {
     let is_excepted = |place: &String| {
         let mut excepted = LONG_FUNCTIONS.iter();
         excepted
@@ -266,7 +268,7 @@ fn no_line_of_a_document_is_long() {
 }
 
 #[test]
-fn comments_name_their_nouns() {
+fn comments_use_few_vague_phrases() {
     let counts = comment_counts(&TREE);
     let words: usize = counts.iter().map(|count| count.words).sum();
     assert!(words > 50_000, "the comments are where this test looks");
@@ -315,6 +317,29 @@ fn few_types_share_a_name() {
         names.shared(),
         names.types,
         shared.join("\n")
+    );
+}
+
+/// A sleep until something has probably happened fails on a busy machine and wastes time on a quiet one.
+#[test]
+fn tests_sleep_only_in_one_file() {
+    let files = TEST_FOLDERS
+        .into_iter()
+        .flat_map(|folder| TREE.below(folder, ".rs"));
+    let (mut faults, mut is_home_there) = (Vec::new(), false);
+    for file in files {
+        let tokens = tokens(&file.text);
+        let mut sleeps = tokens.iter().filter(|token| SLEEPS.contains(&token.text));
+        if file.path == SLEEP_HOME {
+            is_home_there = sleeps.next().is_some();
+            continue;
+        }
+        faults.extend(sleeps.map(|token| format!("{}:{}", file.path, token.line)));
+    }
+    assert!(is_home_there, "{SLEEP_HOME} is where this test looks");
+    assert_none(
+        &faults,
+        "a test waits with `wait_until`, or with `pause` where the time belongs to the test",
     );
 }
 

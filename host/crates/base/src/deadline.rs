@@ -103,7 +103,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn the_first_start_counts_and_later_ones_do_not() {
+    fn only_the_first_start_sets_the_deadline() {
         let deadline = Deadline::after(MINUTE);
         let before = deadline.at();
         std::thread::sleep(Duration::from_millis(2));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_still_between_pause_and_resume_alone() {
+    fn a_deadline_moves_only_between_pause_and_resume() {
         let deadline = Deadline::from(Instant::now() + MINUTE);
         let before = deadline.at();
         deadline.pause();

@@ -133,7 +133,7 @@ struct QuotaTotal {
     /// Counts events after which a search may find more: reservations that began to wait, and reservations that ended.
     changes: AtomicU64,
     lines: RateLimitedLines<()>,
-    told: Mutex<QuotaLogState>,
+    logged: Mutex<QuotaLogState>,
 }
 
 /// The counts that the log has already reported for a total.
@@ -184,7 +184,7 @@ impl Quotas {
             refused: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             lines: RateLimitedLines::default(),
-            told: Mutex::default(),
+            logged: Mutex::default(),
         };
         Arc::new(Self {
             totals: [
@@ -265,22 +265,23 @@ impl Quotas {
     fn reserve(
         &self,
         resource: QuotaResource,
-        asking: RoomRequest<'_>,
+        room_request: RoomRequest<'_>,
         amount: u64,
     ) -> Result<(), QuotaFull> {
         let total = self.total(resource);
         if !total.try_add(amount) {
-            let mut barren = self.making_room[resource as usize].lock();
+            let mut nothing_to_revoke = self.making_room[resource as usize].lock();
             while !total.try_add(amount) {
                 let now = Instant::now();
-                if amount > total.max || !self.find_room(resource, asking, amount, now, &mut barren)
+                if amount > total.max
+                    || !self.find_room(resource, room_request, amount, now, &mut nothing_to_revoke)
                 {
                     return Err(QuotaFull);
                 }
-                total.tell(resource, now);
+                total.log_refusals(resource, now);
             }
         }
-        asking.peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
+        room_request.peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
         Ok(())
     }
 
@@ -300,7 +301,7 @@ impl Quotas {
     fn note_refusal(&self, resource: QuotaResource) {
         let total = self.total(resource);
         total.refused.fetch_add(1, Relaxed);
-        total.tell(resource, Instant::now());
+        total.log_refusals(resource, Instant::now());
     }
 
     fn give_back(&self, resource: QuotaResource, usage: &PeerUsage, amount: u64) {
@@ -316,20 +317,20 @@ impl QuotaTotal {
     }
 
     /// Logs that the total is used up, at most once a minute.
-    fn tell(&self, resource: QuotaResource, now: Instant) {
+    fn log_refusals(&self, resource: QuotaResource, now: Instant) {
         if self.lines.take_line((), now).is_none() {
             return;
         }
-        let mut told = self.told.lock();
+        let mut logged = self.logged.lock();
         let (revoked, refused) = (self.revoked.load(Relaxed), self.refused.load(Relaxed));
         tracing::warn!(
             key = %format_args!("server.{}", resource.key()),
             max = self.max,
-            revoked = revoked - told.revoked,
-            refused = refused - told.refused,
+            revoked = revoked - logged.revoked,
+            refused = refused - logged.refused,
             "a total is used up: reservations of the clients that hold most of it are revoked",
         );
-        *told = QuotaLogState { revoked, refused };
+        *logged = QuotaLogState { revoked, refused };
     }
 }
 
@@ -352,11 +353,11 @@ impl QuotaPeer {
         resource: QuotaResource,
         amount: u64,
     ) -> Result<Reservation, QuotaFull> {
-        let asking = RoomRequest {
+        let room_request = RoomRequest {
             peer: self,
             itself: None,
         };
-        self.quotas.reserve(resource, asking, amount)?;
+        self.quotas.reserve(resource, room_request, amount)?;
         let mut entries = self.usage.entries[resource as usize].lock();
         let slot = entries.vacant_entry();
         let held = ReservationShared::new(self.clone(), resource, amount, slot.key());
@@ -422,7 +423,7 @@ impl Drop for QuotaPeer {
 
 impl fmt::Debug for QuotaPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").finish_non_exhaustive()
+        f.debug_struct("QuotaPeer").finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ pub struct InspectRequest {
 
 impl InspectRequest {
     /// Returns the options with which the configuration is read.
-    pub fn words(&self) -> CliOptions {
+    pub fn cli_options(&self) -> CliOptions {
         CliOptions {
             file: self.config.clone(),
             component: self.config.is_none().then(|| self.file.clone()),

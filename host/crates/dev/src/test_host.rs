@@ -60,14 +60,14 @@ pub enum BuildMode {
 
 impl TestCall {
     /// Returns the options with which the configuration is read. Neither a database nor secrets are required.
-    pub fn words(&self) -> CliOptions {
+    pub fn cli_options(&self) -> CliOptions {
         CliOptions {
             file: self.config.clone(),
             components: match self.building {
                 BuildMode::First => ComponentFiles::ToBeBuilt,
                 BuildMode::Skipped => ComponentFiles::ThatAreThere,
             },
-            purpose: ConfigMode::Rehearse,
+            mode: ConfigMode::Test,
             ..CliOptions::default()
         }
     }
@@ -75,11 +75,11 @@ impl TestCall {
 
 /// Returns the logging options for the tests.
 pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::TelemetryOptions {
-    let is_said = environment
+    let has_log_filter = environment
         .get(LOG_VARIABLE)
         .is_some_and(|it| !it.is_empty());
     telemetry::TelemetryOptions {
-        filter: match is_said {
+        filter: match has_log_filter {
             true => config.log.filter.clone(),
             false => LOG_FILTER.to_owned(),
         },
@@ -109,7 +109,7 @@ pub async fn run(config: Config, call: &TestCall) -> Result<u8, StartError> {
     }
     let runtime = app::runtime(&config)?;
     let project = Arc::new(TestProject::new(config.clone(), runtime, folder));
-    let code = match signals.or(project.rehearse()).await {
+    let code = match signals.or(project.check_start()).await {
         Ok(Ok(())) => run_tests(&tests, &call.arguments, &project, &mut signals).await,
         Ok(Err(error)) => Err(error),
         Err(signal) => Ok(exit_code(signal)),

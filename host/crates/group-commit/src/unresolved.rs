@@ -15,7 +15,7 @@ use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{Commit, CommitVerdict, RowChange};
 
 /// How long a row is remembered after its commit was last sent. Far longer than the wait between two sendings.
-const KEPT: Duration = Duration::from_secs(60);
+const RETENTION: Duration = Duration::from_secs(60);
 /// Maximum number of remembered rows. At this number, every row is treated as unresolved.
 const ROWS_MAX: usize = STORE_QUEUE_ROWS_MAX;
 
@@ -39,7 +39,7 @@ impl UnresolvedCommits {
             }
             CommitVerdict::Ambiguous(_) => {
                 if rows.len() >= ROWS_MAX {
-                    rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
+                    rows.retain(|_, noted_at| now.duration_since(*noted_at) < RETENTION);
                 }
                 if rows.len() < ROWS_MAX {
                     rows.insert(commit.id.clone(), now);
@@ -58,10 +58,10 @@ impl UnresolvedCommits {
     pub(crate) fn contain(&self, id: &SessionId, now: Instant) -> bool {
         let mut rows = self.rows.lock();
         if rows.len() >= ROWS_MAX {
-            rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
+            rows.retain(|_, noted_at| now.duration_since(*noted_at) < RETENTION);
             return rows.len() >= ROWS_MAX || rows.contains_key(id);
         }
-        let is_fresh = |noted_at: &Instant| now.duration_since(*noted_at) < KEPT;
+        let is_fresh = |noted_at: &Instant| now.duration_since(*noted_at) < RETENTION;
         rows.get(id).is_some_and(is_fresh)
     }
 }
@@ -98,10 +98,13 @@ mod tests {
         assert!(unresolved.contain(&id, now));
         assert!(!unresolved.contain(&SessionId::generate(), now));
 
-        let later = now + KEPT / 2;
+        let later = now + RETENTION / 2;
         unresolved.note(&delete(&id), &CommitVerdict::Failed(error()), later);
-        assert!(unresolved.contain(&id, now + KEPT), "it was sent again");
-        assert!(!unresolved.contain(&id, later + KEPT));
+        assert!(
+            unresolved.contain(&id, now + RETENTION),
+            "it was sent again"
+        );
+        assert!(!unresolved.contain(&id, later + RETENTION));
 
         unresolved.note(&delete(&id), &CommitVerdict::Committed, later);
         assert!(!unresolved.contain(&id, later));
@@ -116,6 +119,6 @@ mod tests {
         }
         let other = SessionId::generate();
         assert!(unresolved.contain(&other, now));
-        assert!(!unresolved.contain(&other, now + KEPT));
+        assert!(!unresolved.contain(&other, now + RETENTION));
     }
 }

@@ -64,7 +64,7 @@ pub struct AdminServices {
     /// The guests.
     pub registry: Arc<GuestRegistry>,
     /// Validates and deploys new versions.
-    pub admission: Arc<Deployer>,
+    pub deployer: Arc<Deployer>,
     /// The session manager, for its counters.
     pub sessions: Arc<SessionManager>,
     /// The store, for its latency and availability.
@@ -79,7 +79,7 @@ pub struct AdminServices {
 
 impl fmt::Debug for AdminServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin")
+        f.debug_struct("AdminServer")
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
@@ -87,7 +87,7 @@ impl fmt::Debug for AdminServer {
 
 impl fmt::Debug for AdminServices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
+        f.debug_struct("AdminServices").finish_non_exhaustive()
     }
 }
 

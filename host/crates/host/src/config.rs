@@ -32,11 +32,12 @@ pub use crate::config_reader::ConfigMode;
 pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
 pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
+pub use cookie::Compat;
 pub use cookies::CookiesSettings;
 pub use guest::{BuildSettings, changed_limits};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Compat, SessionSettings};
+pub use session::SessionSettings;
 pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 
@@ -108,7 +109,7 @@ pub struct CliOptions {
     /// Whether the components must exist.
     pub components: ComponentFiles,
     /// The purpose for which the configuration is read.
-    pub purpose: ConfigMode,
+    pub mode: ConfigMode,
 }
 
 /// Whether the guests' components must exist when the configuration is read.
@@ -136,25 +137,25 @@ pub struct ConfigError {
 impl Config {
     /// Returns the path of the file to read: the one named by an option or the environment, or [`DEFAULT_FILE`] if no component
     /// is given.
-    pub fn file(words: &CliOptions, environment: &dyn Environment) -> Option<PathBuf> {
-        let named = words.file.clone().or_else(|| {
+    pub fn file(cli: &CliOptions, environment: &dyn Environment) -> Option<PathBuf> {
+        let named = cli.file.clone().or_else(|| {
             let name = environment.get(FILE_VARIABLE);
             name.filter(|name| !name.is_empty()).map(PathBuf::from)
         });
-        named.or_else(|| words.component.is_none().then(|| DEFAULT_FILE.into()))
+        named.or_else(|| cli.component.is_none().then(|| DEFAULT_FILE.into()))
     }
 
     /// Reads, merges and validates all settings.
     ///
     /// # Errors
     /// Returns [`ConfigError`] with every fault.
-    pub fn load(words: &CliOptions, environment: &dyn Environment) -> Result<Self, ConfigError> {
-        let file = Self::file(words, environment);
+    pub fn load(cli: &CliOptions, environment: &dyn Environment) -> Result<Self, ConfigError> {
+        let file = Self::file(cli, environment);
         match &file {
-            None => Self::of_text(Path::new(""), "", words, environment),
+            None => Self::of_text(Path::new(""), "", cli, environment),
             Some(path) => match read_file(path) {
-                Ok(text) => Self::of_text(path, &text, words, environment),
-                Err(error) => Err(unreadable(path, &error, words)),
+                Ok(text) => Self::of_text(path, &text, cli, environment),
+                Err(error) => Err(unreadable(path, &error, cli)),
             },
         }
     }
@@ -192,13 +193,13 @@ impl Config {
     fn of_text(
         path: &Path,
         text: &str,
-        words: &CliOptions,
+        cli: &CliOptions,
         environment: &dyn Environment,
     ) -> Result<Self, ConfigError> {
         let (mut table, syntax_faults) = source::parse(path, text);
-        overlay(&mut table, words);
+        overlay(&mut table, cli);
         let folder = path.parent().unwrap_or(Path::new(""));
-        let reader = ConfigReader::new(environment, folder, words.purpose);
+        let reader = ConfigReader::new(environment, folder, cli.mode);
         for known in [FILE_VARIABLE, TEST_VARIABLE] {
             reader.environment().get(known);
         }
@@ -206,7 +207,7 @@ impl Config {
         for fault in syntax_faults {
             reader.fault(fault);
         }
-        let config = read(&reader, table, words, is_whole);
+        let config = read(&reader, table, cli, is_whole);
         let findings = reader.finish();
         if findings.faults.is_empty() {
             return Ok(Self {
@@ -234,10 +235,10 @@ fn read_file(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8").into())
 }
 
-fn unreadable(path: &Path, error: &FileError, words: &CliOptions) -> ConfigError {
+fn unreadable(path: &Path, error: &FileError, cli: &CliOptions) -> ConfigError {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
-    let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
-    let remedy = match words.components {
+    let is_usual = cli.file.is_none() && path == Path::new(DEFAULT_FILE);
+    let remedy = match cli.components {
         ComponentFiles::ThatAreThere if is_usual => {
             "name a component or a configuration: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
         }
@@ -254,17 +255,17 @@ fn unreadable(path: &Path, error: &FileError, words: &CliOptions) -> ConfigError
 }
 
 /// Overrides settings of the file with command-line options.
-fn overlay(table: &mut Table, words: &CliOptions) {
+fn overlay(table: &mut Table, cli: &CliOptions) {
     let flag = |flag, text: &String| ValueNode {
         value: TomlValue::Text(text.clone()),
         origin: SettingOrigin::Flag(flag),
     };
-    if let Some(listen) = &words.listen {
+    if let Some(listen) = &cli.listen {
         table.insert("listen".to_owned(), flag("--listen", listen));
     }
     let sections = [
-        ("store", "url", "--store", &words.store),
-        ("admin", "listen", "--admin", &words.admin),
+        ("store", "url", "--store", &cli.store),
+        ("admin", "listen", "--admin", &cli.admin),
     ];
     for (section, key, name, text) in sections {
         let Some(text) = text else { continue };
@@ -280,7 +281,7 @@ fn overlay(table: &mut Table, words: &CliOptions) {
 }
 
 /// Reads every section. A setting with a fault gets a default, because the caller never uses a configuration with faults.
-fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: bool) -> Config {
+fn read(reader: &ConfigReader<'_>, table: Table, cli: &CliOptions, is_whole: bool) -> Config {
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
     let (store, backend) = store::read(root.section("store"));
@@ -291,7 +292,7 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
         server: &server,
         session: &session,
     };
-    let (guests, builds, routes) = read_guests(reader, &mut root, words, is_whole, shared);
+    let (guests, builds, routes) = read_guests(reader, &mut root, cli, is_whole, shared);
     let listen = listen.unwrap_or(DEFAULT_LISTEN);
     Config {
         listen,
@@ -311,7 +312,7 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
 fn read_guests(
     reader: &ConfigReader<'_>,
     root: &mut Section<'_>,
-    words: &CliOptions,
+    cli: &CliOptions,
     is_whole: bool,
     shared: guest::HostLimits<'_>,
 ) -> (
@@ -323,13 +324,13 @@ fn read_guests(
     let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
     let (mut guests, mut builds) = (Vec::new(), BTreeMap::new());
     for (name, section) in named {
-        let (guest, build) = guest::read(&name, section, shared, words.components);
+        let (guest, build) = guest::read(&name, section, shared, cli.components);
         guests.push(guest);
         builds.extend(build.map(|build| (name, build)));
     }
     let sections = root.list("route");
     let mut routes = route::read(sections, &names);
-    if let Some(component) = &words.component {
+    if let Some(component) = &cli.component {
         if root.is_given("route") || root.is_given("guest") {
             let problem = "a component is given on the command line, and the file has guests or routes of its own";
             let remedy = "leave out one of the two";

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_little_that_nobody_wants_is_read_and_much_is_not() {
+    async fn a_short_unwanted_body_is_discarded_and_a_long_one_is_not_read() {
         let body = |bytes: usize| Full::new(Bytes::from(vec![0; bytes]));
         let none = HeaderMap::new();
         assert!(is_done_with(&none, pin!(body(0))).await);

@@ -1,5 +1,5 @@
-//! Settings of the runtime as a whole ([`RuntimeOptions`]) and the limits of one guest ([`GuestLimits`]). This module does not read
-//! the configuration file, which fills these types in.
+//! Settings of the runtime as a whole ([`RuntimeOptions`]) and the limits of one guest ([`GuestLimits`]). The configuration
+//! fills these types in.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,12 +18,14 @@ cloakroom_base::options! {
         pub instance_wait_max: Duration = limits::INSTANCE_WAIT_MAX,
         /// Most idle instances, for each of the two engines. The pool has slots for them in addition to those of
         /// `instances_max`.
-        pub parked_instances_max: usize = limits::PARKED_INSTANCES_MAX,
+        pub idle_instances_max: usize = limits::IDLE_INSTANCES_MAX,
         /// Longest time that an instance stays idle.
-        pub parked_idle_max: Duration = limits::PARKED_IDLE_MAX,
+        pub instance_idle_max: Duration = limits::INSTANCE_IDLE_MAX,
         /// The largest [`GuestLimits::memory_bytes_max`] that a guest may have, in bytes. The pool's memory slots have this
         /// size.
         pub memory_bytes_max: usize = limits::MEMORY_BYTES_MAX,
+        /// Time that a run may compute before it continues in the background pool. Only measurements change it.
+        pub background_after: Duration = limits::BACKGROUND_THRESHOLD,
         /// Where components are compiled.
         pub compiler: Compiler = Compiler::InProcess,
         /// Longest time for compiling one component in a child process.

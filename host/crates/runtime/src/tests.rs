@@ -4,6 +4,7 @@ mod bounds;
 mod budget;
 mod cookies;
 mod faults;
+mod idle_instances;
 mod limits;
 mod loading;
 mod outbound;
@@ -13,7 +14,6 @@ mod refusals;
 mod release;
 mod reuse;
 mod session;
-mod shelf;
 mod third_party;
 mod versions;
 
@@ -101,7 +101,7 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
         services: None,
         request_id: "test".into(),
         deadline: (Instant::now() + limits.deadline).into(),
-        place: None,
+        reservation: None,
     }
 }
 

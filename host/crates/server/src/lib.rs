@@ -164,7 +164,7 @@ pub async fn run<S: Service>(
     let mut closing = pin!(async {
         shutdown.cancelled().await;
         connections.close();
-        let _ = tokio::time::timeout(limits::FAREWELL, connections.wait()).await;
+        let _ = tokio::time::timeout(limits::LAST_RESPONSE_WAIT, connections.wait()).await;
     });
 
     loop {
@@ -183,12 +183,12 @@ pub async fn run<S: Service>(
         backoff = AcceptBackoff::default();
         let share = service.share(peer.ip());
         // While this loop waits, further clients wait in the system's accept queue instead of in the host's memory.
-        let place = tokio::select! {
+        let reservation = tokio::select! {
             biased;
             () = &mut closing => break,
-            place = place(&share, limits::CONNECTION_WAIT_MAX) => place,
+            reservation = reserve_connection(&share, limits::CONNECTION_WAIT_MAX) => reservation,
         };
-        let Ok(place) = place else {
+        let Ok(reservation) = reservation else {
             tracing::debug!(%peer, "connection closed: no other connection could be closed to make room for it");
             continue;
         };
@@ -202,7 +202,9 @@ pub async fn run<S: Service>(
         let (protocols, service) = (Arc::clone(&protocols), Arc::clone(&service));
         let open = count.enter();
         connections.spawn(async move {
-            protocols.serve(stream, link, service, place, ends).await;
+            protocols
+                .serve(stream, link, service, reservation, ends)
+                .await;
             drop(open);
         });
     }
@@ -234,21 +236,27 @@ async fn drain(connections: &TaskTracker, cut: &CancellationToken, grace: Durati
 ///
 /// # Errors
 /// [`QuotaFull`]
-async fn place(share: &QuotaPeer, patience: Duration) -> Result<Reservation, QuotaFull> {
+async fn reserve_connection(
+    share: &QuotaPeer,
+    patience: Duration,
+) -> Result<Reservation, QuotaFull> {
     let until = Instant::now() + patience;
-    let mut place = share.reserve(QuotaResource::Connections, 1);
+    let mut reservation = share.reserve(QuotaResource::Connections, 1);
     // For a client that holds no connection, every revocable connection may be revoked. If none is found, the clients behind it
     // in the queue would find none either, so waiting does not delay them. For a client that already holds connections, only some
     // may be revoked, and the clients behind it must not wait for that.
-    while place.is_err() && !share.holds_any(QuotaResource::Connections) && Instant::now() < until {
+    while reservation.is_err()
+        && !share.holds_any(QuotaResource::Connections)
+        && Instant::now() < until
+    {
         // A connection may become revocable when its last running request ends, and no event reports that.
         tokio::time::sleep(limits::CONNECTION_RETRY).await;
-        place = share.reserve_again(QuotaResource::Connections, 1);
+        reservation = share.reserve_again(QuotaResource::Connections, 1);
     }
-    let place = place?;
+    let reservation = reservation?;
     // Until its first request, the connection may be revoked in favor of another one.
-    let _ = place.set_phase(RevocablePhase::WaitsForClient);
-    Ok(place)
+    let _ = reservation.set_phase(RevocablePhase::WaitsForClient);
+    Ok(reservation)
 }
 
 fn open(

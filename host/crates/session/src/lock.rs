@@ -51,19 +51,19 @@ impl SessionLocks {
         self.contended.load(Ordering::Relaxed) > 0 && self.by_id.lock().contains_key(id)
     }
 
-    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `reservation` may be revoked.
     ///
     /// Cancel safety: a dropped call leaves the queue.
     ///
     /// # Errors
-    /// Fails when too many requests wait already, the deadline passes first, or `place` was revoked.
+    /// Fails when too many requests wait already, the deadline passes first, or `reservation` was revoked.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         id: &SessionId,
         deadline: Instant,
-        place: Option<Reservation>,
+        reservation: Option<Reservation>,
     ) -> Result<SessionLockGuard, LockUnavailable> {
-        self.enter_queue(id)?.wait(deadline, place).await
+        self.enter_queue(id)?.wait(deadline, reservation).await
     }
 
     /// Reserves a position in the session's queue. The order is determined when the position first waits for the lock.
@@ -134,21 +134,24 @@ impl QueuePosition {
         &self.fold_queue
     }
 
-    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `reservation` may be revoked.
     ///
     /// Cancel safety: a dropped call leaves the queue.
     ///
     /// # Errors
-    /// Fails when the deadline passes first, or `place` was revoked.
+    /// Fails when the deadline passes first, or `reservation` was revoked.
     pub(crate) async fn wait(
         self,
         deadline: Instant,
-        place: Option<Reservation>,
+        reservation: Option<Reservation>,
     ) -> Result<SessionLockGuard, LockUnavailable> {
         let permit = Arc::clone(&self.semaphore).acquire_owned();
         let permit = tokio::time::timeout_at(deadline.into(), permit);
-        let permit = match place {
-            Some(place) => place.queued(permit).await.map_err(|_| LockUnavailable)?,
+        let permit = match reservation {
+            Some(reservation) => reservation
+                .queued(permit)
+                .await
+                .map_err(|_| LockUnavailable)?,
             None => permit.await,
         };
         let permit = permit

@@ -101,7 +101,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Adds the metrics that only this kind of store has.
-    fn tell(&self, _scrape: &Scrape) {}
+    fn collect_into(&self, _scrape: &Scrape) {}
 }
 
 /// The state of one server in a store's list. Only for the operator: it names servers and their errors.

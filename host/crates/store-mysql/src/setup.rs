@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_that_lacks_something_is_used_without_it() {
+    fn only_errors_of_a_missing_variable_or_table_are_ignored_at_setup() {
         let accept = |code, accepted: &[u16]| {
             let error = mysql_async::ServerError {
                 code,
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_was_turned_away_keeps_its_reason() {
+    fn a_refused_server_keeps_its_error_class_and_reason() {
         let fault = fault_of(&refused_server(
             StatementErrorClass::ServerUnfit,
             "not ready",

@@ -3,19 +3,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context as _;
+use cloakroom_mariadb::Installation;
 
 use crate::process::{self, Server};
-
-/// `mariadb-install-db` crashes now and then (version 10.11.19, in its Aria engine).
-const INSTALL_ATTEMPTS_MAX: u32 = 3;
-/// The folders of the server's programs. The empty one means `PATH`. Debian installs some programs in the others, which are not
-/// in an ordinary user's `PATH`.
-const FOLDERS: [&str; 3] = ["", "/usr/sbin", "/usr/libexec"];
 
 /// The account of all contenders.
 pub const USER: &str = "bench";
@@ -33,17 +27,11 @@ impl Mariadb {
     /// Creates a data directory in `directory` and starts the server on it.
     pub fn start(directory: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
-        let data = directory.join("data");
-        install(&data)?;
+        let installation = Installation::create(directory)?;
         let address = process::free_address()?;
-        let mut command = Command::new(find("mariadbd")?);
-        command.args(common_arguments(&data)?).args([
-            "--bind-address=127.0.0.1".to_owned(),
-            format!("--port={}", address.port()),
-            // Relative to the data directory, because the path of a socket must be short.
-            "--socket=socket".to_owned(),
-            format!("--pid-file={}", directory.join("pid").display()),
-        ]);
+        let mut command = installation.server(address.port())?;
+        // Relative to the data directory, because the path of a socket must be short.
+        command.arg("--socket=socket");
         let server = Server::start(command, address, &directory.join("log"))?;
         let mariadb = Self { server, address };
         mariadb.query(&format!(
@@ -93,53 +81,4 @@ impl Mariadb {
     pub fn stop(self) -> anyhow::Result<()> {
         self.server.stop().map(drop)
     }
-}
-
-fn install(data: &Path) -> anyhow::Result<()> {
-    let mut attempts = 1;
-    loop {
-        // An earlier attempt may have left files.
-        let _ = fs::remove_dir_all(data);
-        let made = process::output(
-            Command::new(find("mariadb-install-db")?)
-                .args(common_arguments(data)?)
-                .args(["--auth-root-authentication-method=normal", "--skip-test-db"]),
-        );
-        match made {
-            Err(error) if attempts == INSTALL_ATTEMPTS_MAX => return Err(error),
-            Err(_) => attempts += 1,
-            Ok(_) => return Ok(()),
-        }
-    }
-}
-
-fn common_arguments(data: &Path) -> anyhow::Result<Vec<String>> {
-    let mut arguments = vec![
-        "--no-defaults".to_owned(),
-        format!("--datadir={}", data.display()),
-        "--skip-name-resolve".to_owned(),
-    ];
-    let above = data.parent().context("a data directory is in another")?;
-    // mariadbd refuses to run as root without this option.
-    if fs::metadata(above)?.uid() == 0 {
-        arguments.push("--user=root".to_owned());
-    }
-    Ok(arguments)
-}
-
-fn find(program: &str) -> anyhow::Result<PathBuf> {
-    let runs = |candidate: &PathBuf| {
-        let mut probe = Command::new(candidate);
-        probe.args(["--no-defaults", "--version"]);
-        probe
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        probe.spawn().is_ok_and(|mut child| child.wait().is_ok())
-    };
-    let candidates = FOLDERS.map(|folder| Path::new(folder).join(program));
-    candidates
-        .into_iter()
-        .find(runs)
-        .with_context(|| format!("{program} is not installed: tests/setup.sh installs it"))
 }

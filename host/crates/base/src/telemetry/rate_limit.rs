@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_are_one_line_and_the_next_one_says_how_many_were_left_out() {
+    fn a_repeated_line_is_logged_once_per_interval_with_the_suppressed_count() {
         let lines = RateLimitedLines::default();
         let start = Instant::now();
         assert_eq!(lines.take_line("a", start), FIRST, "at once");
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowance_of_several_lines_is_used_up_first() {
+    fn an_allowance_of_several_lines_is_used_before_lines_are_suppressed() {
         let lines = RateLimitedLines::new(10);
         let start = Instant::now();
         for _ in 0..10 {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_leaves_the_others_their_lines() {
+    fn each_key_has_its_own_rate_limit() {
         let lines = RateLimitedLines::default();
         let now = Instant::now();
         assert_eq!(lines.take_line(("a", 1), now), FIRST);

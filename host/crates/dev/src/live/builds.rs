@@ -51,7 +51,7 @@ impl GuestBuilds {
     }
 
     /// Records that the first build of a guest starts with this command.
-    pub(crate) fn begins(&self, guest: &str, command: &str) {
+    pub(crate) fn set_started(&self, guest: &str, command: &str) {
         let state = BuildState::FirstBuild {
             command: command.to_owned(),
             since_ms: self.clock.now_ms(),
@@ -60,7 +60,7 @@ impl GuestBuilds {
     }
 
     /// Records that the first build of a guest has reached this command.
-    pub(crate) fn goes_on(&self, guest: &str, command: &str) {
+    pub(crate) fn set_command(&self, guest: &str, command: &str) {
         if let Some(BuildState::FirstBuild { command: shown, .. }) =
             self.states.lock().get_mut(guest)
         {
@@ -69,10 +69,10 @@ impl GuestBuilds {
     }
 
     /// Records that the build of a guest failed.
-    pub(crate) fn fails(&self, guest: &str, error: &BuildError) {
+    pub(crate) fn set_failed(&self, guest: &str, error: &BuildError) {
         let notice = NoticePage {
             kind: "build-failed",
-            passing: PageRefresh::WhenMended,
+            passing: PageRefresh::WhenFixed,
             title: format!("{guest}: {error}"),
             advice: tools::advice(error),
             output: error.output().to_owned(),
@@ -84,7 +84,7 @@ impl GuestBuilds {
     }
 
     /// Records that the build of a guest produced a component.
-    pub(crate) fn is_built(&self, guest: &str) {
+    pub(crate) fn set_built(&self, guest: &str) {
         self.states
             .lock()
             .insert(guest.to_owned(), BuildState::Built);
@@ -129,7 +129,7 @@ impl GuestBuilds {
                 .map(|version| version.since_ms);
             return Some(NoticePage {
                 kind: "refused",
-                passing: PageRefresh::WhenMended,
+                passing: PageRefresh::WhenFixed,
                 title: format!("{guest}: the component was refused"),
                 advice: None,
                 output: reason,
@@ -147,7 +147,7 @@ impl GuestBuilds {
 /// While a guest cannot serve the sources saved last, no client gets a response of an earlier version. A person or a program
 /// would mistake the old response for the new one.
 impl RequestHook for GuestBuilds {
-    fn sees(&self, request_id: &str, method: &Method, uri: &Uri) {
+    fn on_request(&self, request_id: &str, method: &Method, uri: &Uri) {
         self.paths.note(request_id, method, uri);
     }
 
@@ -163,7 +163,7 @@ impl RequestHook for GuestBuilds {
         let notice = self.notice(deployment);
         if page::is_poll(&head.headers) {
             return Some(HookResponse {
-                response: page::news(notice.as_ref()),
+                response: page::poll_response(notice.as_ref()),
                 kind: POLL,
             });
         }

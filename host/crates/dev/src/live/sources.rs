@@ -37,9 +37,9 @@ type Order = (Vec<WatchedPath>, oneshot::Sender<()>);
 impl Sources {
     /// Creates a watcher without targets. Must be called inside a Tokio runtime.
     pub(crate) fn new() -> Self {
-        let ((orders, ordered), (told, changes)) =
+        let ((orders, ordered), (sender, changes)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        tokio::spawn(SourceWatcher::new(told).run(ordered));
+        tokio::spawn(SourceWatcher::new(sender).run(ordered));
         Self { orders, changes }
     }
 
@@ -69,27 +69,27 @@ struct SourceWatcher {
     directories: DirectoryWatcher,
     events: mpsc::UnboundedReceiver<PathBuf>,
     /// Paths of events that have not been checked yet.
-    heard: BTreeSet<PathBuf>,
+    event_paths: BTreeSet<PathBuf>,
     targets: Arc<ArcSwap<Vec<WatchedPath>>>,
     /// The targets that were reported as too large.
-    complained: HashSet<PathBuf>,
-    told: mpsc::UnboundedSender<Changes>,
+    reported: HashSet<PathBuf>,
+    sender: mpsc::UnboundedSender<Changes>,
 }
 
 impl SourceWatcher {
-    fn new(told: mpsc::UnboundedSender<Changes>) -> Self {
-        let (heard, events) = mpsc::unbounded_channel();
+    fn new(sender: mpsc::UnboundedSender<Changes>) -> Self {
+        let (event_paths, events) = mpsc::unbounded_channel();
         let targets = Arc::new(ArcSwap::default());
         let interests = Arc::clone(&targets);
-        let hear = move |event| hear(event, &interests, &heard);
+        let hear = move |event| hear(event, &interests, &event_paths);
         Self {
             tree: SourceTree::default(),
             directories: DirectoryWatcher::new(hear),
             events,
-            heard: BTreeSet::new(),
+            event_paths: BTreeSet::new(),
             targets,
-            complained: HashSet::new(),
-            told,
+            reported: HashSet::new(),
+            sender,
         }
     }
 
@@ -104,8 +104,8 @@ impl SourceWatcher {
                     let _ = done.send(());
                 }
                 () = self.hear() => {
-                    let heard = std::mem::take(&mut self.heard);
-                    self.look(move |tree| tree.look(&heard)).await;
+                    let event_paths = std::mem::take(&mut self.event_paths);
+                    self.look(move |tree| tree.look(&event_paths)).await;
                 }
             }
         }
@@ -115,9 +115,9 @@ impl SourceWatcher {
     ///
     /// Cancel safety: dropping the future loses no events.
     async fn hear(&mut self) {
-        if self.heard.is_empty() {
+        if self.event_paths.is_empty() {
             match timeout(WATCH_QUIET, self.events.recv()).await {
-                Ok(Some(path)) => self.heard.insert(path),
+                Ok(Some(path)) => self.event_paths.insert(path),
                 // The system does not report events.
                 Ok(None) => return tokio::time::sleep(WATCH_QUIET).await,
                 Err(_quiet) => return,
@@ -126,7 +126,7 @@ impl SourceWatcher {
         let at_last = Instant::now() + QUIET_WAIT_MAX;
         while Instant::now() < at_last {
             match timeout(QUIET, self.events.recv()).await {
-                Ok(Some(path)) => self.heard.insert(path),
+                Ok(Some(path)) => self.event_paths.insert(path),
                 Ok(None) | Err(_) => return,
             };
         }
@@ -143,7 +143,7 @@ impl SourceWatcher {
             .expect("a look neither panics nor is cancelled");
         self.tree = tree;
         for folder in &seen.too_large {
-            if self.complained.insert(folder.clone()) {
+            if self.reported.insert(folder.clone()) {
                 let folder = folder.display();
                 tracing::warn!(
                     "{folder} contains too many files to watch: name the source directories in `watch`"
@@ -153,7 +153,7 @@ impl SourceWatcher {
         self.watch(seen.folders);
         if !seen.changed.is_empty() {
             // Fails if the receiver is already dropped during shutdown.
-            let _ = self.told.send(seen.changed);
+            let _ = self.sender.send(seen.changed);
         }
     }
 
@@ -176,7 +176,7 @@ impl SourceWatcher {
 fn hear(
     event: DirectoryEvent,
     targets: &ArcSwap<Vec<WatchedPath>>,
-    heard: &mpsc::UnboundedSender<PathBuf>,
+    event_paths: &mpsc::UnboundedSender<PathBuf>,
 ) {
     let path = match event {
         DirectoryEvent::Changed { path, .. } => {
@@ -189,7 +189,7 @@ fn hear(
         DirectoryEvent::Lost => PathBuf::new(),
     };
     // Fails if the receiver is already dropped during shutdown.
-    let _ = heard.send(path);
+    let _ = event_paths.send(path);
 }
 
 #[cfg(test)]
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn folders_that_are_made_later_are_listened_to() {
+    async fn folders_that_are_created_later_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let src = folder.path().join("src");
         let mut sources = Sources::new();

@@ -21,7 +21,7 @@ use cloakroom_runtime::{
 
 /// Starts builds and reloads the configuration.
 pub(crate) struct Supervisor {
-    shop: Arc<BuildShared>,
+    shared: Arc<BuildShared>,
     file: PathBuf,
     read: Read,
     reloads: ReloadRequests,
@@ -41,19 +41,19 @@ struct RunningBuilds {
 }
 
 impl Supervisor {
-    /// Creates a supervisor for builds that share `shop` and report their ends through `builds`. `file` is the file that `read`
+    /// Creates a supervisor for builds that share `shared` and report their ends through `builds`. `file` is the file that `read`
     /// reads.
     ///
     /// Must be called inside a Tokio runtime.
     pub(crate) fn new(
-        shop: Arc<BuildShared>,
+        shared: Arc<BuildShared>,
         builds: mpsc::UnboundedReceiver<String>,
         file: PathBuf,
         read: Read,
         reloads: ReloadRequests,
     ) -> Self {
         Self {
-            shop,
+            shared,
             file,
             read,
             reloads,
@@ -71,26 +71,26 @@ impl Supervisor {
         self.adopt(&config).await;
         let is_built = |guest: &GuestSettings| config.builds.contains_key(&guest.name);
         for guest in config.guests.iter().filter(|guest| !is_built(guest)) {
-            let (registry, admission) = (&self.shop.registry, &self.shop.admission);
-            tokio::spawn(admit(
+            let (registry, deployer) = (&self.shared.registry, &self.shared.deployer);
+            tokio::spawn(deploy(
                 guest.name.clone(),
                 Arc::clone(registry),
-                Arc::clone(admission),
+                Arc::clone(deployer),
             ));
         }
         if self.works.is_empty() {
-            let said =
+            let message =
                 "No guest has a [guest.NAME.build] table: there is nothing to build or to watch.";
-            self.shop.console.line(&[(TextStyle::Yellow, said)]);
+            self.shared.console.line(&[(TextStyle::Yellow, message)]);
         }
         loop {
             tokio::select! {
                 changes = self.sources.changed() => self.note(changes).await,
                 Some(guest) = self.builds.recv() => {
-                    self.is_reload_due |= self.shop.registry.get(&guest).is_none();
+                    self.is_reload_due |= self.shared.registry.get(&guest).is_none();
                 }
             }
-            if self.is_reload_due && self.shop.bench.are_all_built() {
+            if self.is_reload_due && self.shared.guest_builds.are_all_built() {
                 self.apply().await;
             }
         }
@@ -100,9 +100,9 @@ impl Supervisor {
     async fn apply(&mut self) {
         self.is_reload_due = false;
         match self.reloads.reload().await {
-            ReloadOutcome::Applied => self.tell(TextStyle::Green, "applied"),
+            ReloadOutcome::Applied => self.print_about_file(TextStyle::Green, "applied"),
             ReloadOutcome::Refused => {
-                self.tell(
+                self.print_about_file(
                     TextStyle::Yellow,
                     "not applied: correct it and save it again",
                 );
@@ -111,17 +111,17 @@ impl Supervisor {
     }
 
     /// Prints a message about the configuration.
-    fn tell(&self, ink: TextStyle, said: &str) {
+    fn print_about_file(&self, style: TextStyle, message: &str) {
         let file = format!("{}  ", self.file.display());
-        self.shop
+        self.shared
             .console
-            .line(&[(TextStyle::Bold, &file), (ink, said)]);
+            .line(&[(TextStyle::Bold, &file), (style, message)]);
     }
 
     async fn note(&mut self, changes: Changes) {
         for path in changes.keys() {
-            let said = format!("{} changed", self.short(path));
-            self.shop.console.line(&[(TextStyle::Dim, &said)]);
+            let message = format!("{} changed", self.short(path));
+            self.shared.console.line(&[(TextStyle::Dim, &message)]);
         }
         let owners: BTreeSet<FileOwner> = changes.into_values().flatten().collect();
         for owner in owners {
@@ -143,14 +143,17 @@ impl Supervisor {
             Ok(config) => {
                 self.is_reload_due = true;
                 self.adopt(&config).await;
-                if !self.shop.bench.are_all_built() {
-                    self.tell(TextStyle::Yellow, "it is applied once every guest is built");
+                if !self.shared.guest_builds.are_all_built() {
+                    self.print_about_file(
+                        TextStyle::Yellow,
+                        "it is applied once every guest is built",
+                    );
                 }
             }
             Err(refused) => {
                 for fault in refused.faults {
                     let fault = fault.to_string().replace("\n    ", "; ");
-                    self.shop
+                    self.shared
                         .console
                         .line(&[(TextStyle::Red, "error: "), (TextStyle::Plain, &fault)]);
                 }
@@ -161,11 +164,11 @@ impl Supervisor {
     /// Starts the builds for this configuration. Guests whose build tables have not changed keep their builds.
     async fn adopt(&mut self, config: &Config) {
         let wanted = &config.builds;
-        let bench = &self.shop.bench;
+        let guest_builds = &self.shared.guest_builds;
         self.works.retain(|guest, running| {
             let is_same = wanted.get(guest) == Some(&running.build);
             if !is_same {
-                bench.forget(guest);
+                guest_builds.forget(guest);
             }
             is_same
         });
@@ -182,14 +185,14 @@ impl Supervisor {
     fn begin(&self, guest: &str, build: &BuildSettings) -> RunningBuilds {
         if build.watch.is_empty() {
             let name = format!("{guest}  ");
-            let said = "is built once: its [guest.NAME.build] table has no `watch`";
-            self.shop
+            let message = "is built once: its [guest.NAME.build] table has no `watch`";
+            self.shared
                 .console
-                .line(&[(TextStyle::Bold, &name), (TextStyle::Yellow, said)]);
+                .line(&[(TextStyle::Bold, &name), (TextStyle::Yellow, message)]);
         }
         let changed = Arc::<Notify>::default();
         let work = BuildTask {
-            shop: Arc::clone(&self.shop),
+            shared: Arc::clone(&self.shared),
             guest: guest.to_owned(),
             build: build.clone(),
             changed: Arc::clone(&changed),
@@ -265,8 +268,8 @@ fn outputs_of(component: &Path, build: &BuildSettings, sources: &[PathBuf]) -> V
 }
 
 /// Deploys a guest that this host does not build.
-async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Deployer>) {
-    let proposal = DeployRequest {
+async fn deploy(guest: String, registry: Arc<GuestRegistry>, deployer: Arc<Deployer>) {
+    let deploy_request = DeployRequest {
         source: ComponentSource::File,
         settings: None,
         origin: VersionOrigin::File,
@@ -274,7 +277,7 @@ async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Deplo
     };
     if let Some(deployment) = registry.get(&guest) {
         // The reason for a refusal is logged and kept with the deployment.
-        let _ = admission.admit(&deployment, proposal).await;
+        let _ = deployer.deploy(&deployment, deploy_request).await;
     }
 }
 
@@ -284,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_build_writes_is_told_from_what_it_reads() {
+    fn build_outputs_are_distinguished_from_watched_sources() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let paths = |component: &str, watch: &str| {
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sources_of_one_guest_are_not_hidden_by_what_another_ones_build_writes() {
+    fn a_guests_sources_in_the_output_folder_of_another_build_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let paths = |watched_by_other: &str| {

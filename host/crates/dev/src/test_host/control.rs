@@ -62,7 +62,7 @@ impl ControlServer {
             hosts: Mutex::default(),
             last_host: AtomicU64::new(0),
             quotas: Quotas::new(QuotaTotals {
-                connections: limits::TRIAL_CONNECTIONS_MAX,
+                connections: limits::TEST_CONNECTIONS_MAX,
                 ..QuotaTotals::default()
             }),
         })
@@ -138,7 +138,7 @@ impl ControlServer {
 
     fn check_room(&self) -> Result<(), Refusal> {
         let hosts = self.hosts.lock().len();
-        if hosts < limits::TRIAL_HOSTS_MAX {
+        if hosts < limits::TEST_HOSTS_MAX {
             return Ok(());
         }
         let sentence = format!(
@@ -175,8 +175,8 @@ impl Service for ControlServer {
     }
 }
 
-fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
-    let now_ms = host.advance(told.advance_ms).ok_or_else(|| {
+fn advance(host: &TestHost, request: &AdvanceClock) -> Reply {
+    let now_ms = host.advance(request.advance_ms).ok_or_else(|| {
         let sentence = "advance_ms: the clock cannot be moved beyond the end of the year 2099";
         unprocessable(sentence)
     })?;
@@ -186,7 +186,7 @@ fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
 async fn send_rival<B: RequestBody>(host: &TestHost, body: Pin<&mut B>) -> Reply {
     let rival = wire::read_rival(body).await?;
     let waiting = host.store().waiting();
-    if waiting >= limits::TRIAL_RIVALS_MAX {
+    if waiting >= limits::TEST_RIVALS_MAX {
         let sentence = format!("{waiting} rivals wait for a commit, which is the maximum");
         return Err(problem(StatusCode::CONFLICT, sentence));
     }
@@ -194,8 +194,8 @@ async fn send_rival<B: RequestBody>(host: &TestHost, body: Pin<&mut B>) -> Reply
     Ok(no_content())
 }
 
-async fn swap(host: &TestHost, told: SwapRequest) -> Reply {
-    match host.swap(told.guest, told.component).await {
+async fn swap(host: &TestHost, request: SwapRequest) -> Reply {
+    match host.swap(request.guest, request.component).await {
         Ok(version) => Ok(ok(&SwapResult { version })),
         Err(error) => {
             let status = match &error {
@@ -209,8 +209,8 @@ async fn swap(host: &TestHost, told: SwapRequest) -> Reply {
     }
 }
 
-async fn seed(host: &TestHost, told: &NewSession) -> Reply {
-    let seeded = host.seed(&told.data).await;
+async fn seed(host: &TestHost, request: &NewSession) -> Reply {
+    let seeded = host.seed(&request.data).await;
     let cookie = seeded.map_err(|error| unprocessable(format!("data: {error}")))?;
     Ok(json_api::json(
         StatusCode::CREATED,

@@ -44,7 +44,7 @@ pub(crate) struct TestHost {
     sessions: Arc<SessionManager>,
     handler: Arc<Handler>,
     registry: Arc<GuestRegistry>,
-    admission: Arc<Deployer>,
+    deployer: Arc<Deployer>,
     cookie_name: String,
     folder: PathBuf,
     /// The configured component files of the guests.
@@ -70,7 +70,7 @@ impl TestProject {
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
         config.admin = None;
         config.server.watch = false;
-        config.server.listener.grace = limits::TRIAL_GRACE;
+        config.server.listener.grace = limits::TEST_GRACE;
         // The warnings were already printed when the configuration was read.
         config.warnings.clear();
         // The hosts do not use TLS. With `secure = true`, no session would ever be stored.
@@ -89,12 +89,12 @@ impl TestProject {
     ///
     /// # Errors
     /// Returns the errors of [`App::build`].
-    pub(crate) async fn rehearse(&self) -> Result<(), StartError> {
-        let surroundings = Overrides {
+    pub(crate) async fn check_start(&self) -> Result<(), StartError> {
+        let overrides = Overrides {
             runtime: Some(self.runtime.beside()),
             ..Overrides::default()
         };
-        App::build_in(self.config.clone(), surroundings)
+        App::build_in(self.config.clone(), overrides)
             .await
             .map(drop)
     }
@@ -109,14 +109,14 @@ impl TestProject {
         let rows = Arc::new(MemoryStore::new());
         let store = Arc::new(FaultyStore::over(Arc::clone(&rows)));
         // Replaces the configured store in memory by one that the test can inspect.
-        let in_front = Arc::clone(&store) as Arc<dyn SessionStore>;
-        let surroundings = Overrides {
+        let wrap_store = Arc::clone(&store) as Arc<dyn SessionStore>;
+        let overrides = Overrides {
             clock: clock.clone(),
-            in_front: Box::new(|_| in_front),
+            wrap_store: Box::new(|_| wrap_store),
             runtime: Some(self.runtime.beside()),
             ..Overrides::default()
         };
-        let app = App::build_in(config, surroundings).await?;
+        let app = App::build_in(config, overrides).await?;
         let listener = app.bind().await.map_err(StartError::Failed)?;
         let address = listener.local_addr().map_err(|error| {
             let problem = format!("the listener has no address: {error}");
@@ -133,7 +133,7 @@ impl TestProject {
             sessions: Arc::clone(app.sessions()),
             handler: Arc::clone(app.handler()),
             registry: Arc::clone(app.guests()),
-            admission: Arc::clone(app.admission()),
+            deployer: Arc::clone(app.deployer()),
             cookie_name: self.config.session.options.cookie.name.clone(),
             folder: self.folder.clone(),
             components: guests
@@ -167,13 +167,13 @@ impl TestHost {
         self.clock.lock().now_ms()
     }
 
-    /// Moves the clock and returns the new time. Returns `None` if that would exceed [`limits::TRIAL_CLOCK_MS_MAX`].
+    /// Moves the clock and returns the new time. Returns `None` if that would exceed [`limits::TEST_CLOCK_MS_MAX`].
     pub(crate) fn advance(&self, by_ms: u64) -> Option<i64> {
         // The lock is held over both steps, so that two concurrent moves cannot exceed the limit together.
         let clock = self.clock.lock();
         let by_ms = i64::try_from(by_ms).ok()?;
         let to_ms = clock.now_ms().checked_add(by_ms)?;
-        if to_ms > limits::TRIAL_CLOCK_MS_MAX {
+        if to_ms > limits::TEST_CLOCK_MS_MAX {
             return None;
         }
         clock.advance(by_ms);
@@ -239,7 +239,7 @@ impl TestHost {
             Some(path) => self.folder.join(path),
             None => self.components[deployment.name()].clone(),
         };
-        let proposal = DeployRequest {
+        let deploy_request = DeployRequest {
             source: ComponentSource::File,
             settings: Some(GuestSettings {
                 component,
@@ -248,7 +248,7 @@ impl TestHost {
             origin: VersionOrigin::Test,
             expected: None,
         };
-        match self.admission.admit(&deployment, proposal).await? {
+        match self.deployer.deploy(&deployment, deploy_request).await? {
             DeployOutcome::Activated { version } | DeployOutcome::Unchanged { version } => {
                 Ok(version)
             }

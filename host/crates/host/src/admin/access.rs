@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_this_machine_gets_in_and_no_page() {
+    fn without_a_token_only_local_requests_of_no_web_page_are_accepted() {
         let check = |headers: &[(&str, &str)]| {
             status(
                 ListenerReach::Machine,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_token_it_is_the_token_that_counts() {
+    fn with_a_token_only_requests_with_the_token_are_accepted() {
         let token = Token::new("right");
         let check = |reach, needs, value: &str| {
             let headers = [("host", "admin.example"), ("authorization", value)];

@@ -48,8 +48,8 @@ pub(crate) async fn put<B: RequestBody>(
     let upload = uploads.read(&head.headers, body).await?;
     let bytes = upload.bytes.clone();
     match mode {
-        DeployMode::DryRun => try_out(parts, &deployment, bytes).await,
-        DeployMode::Admit => admit(parts, &deployment, bytes, expected, peer).await,
+        DeployMode::DryRun => dry_run(parts, &deployment, bytes).await,
+        DeployMode::Deploy => deploy(parts, &deployment, bytes, expected, peer).await,
     }
 }
 
@@ -68,14 +68,14 @@ pub(crate) fn roll_back(parts: &AdminServices, name: String, headers: &HeaderMap
     }
 }
 
-async fn admit(
+async fn deploy(
     parts: &AdminServices,
     deployment: &Arc<Deployment>,
     bytes: Bytes,
     expected: Option<u64>,
     peer: SocketAddr,
 ) -> Reply {
-    let proposal = DeployRequest {
+    let deploy_request = DeployRequest {
         source: ComponentSource::Bytes(bytes),
         settings: None,
         origin: VersionOrigin::Admin {
@@ -83,9 +83,9 @@ async fn admit(
         },
         expected,
     };
-    let admitted = parts.admission.admit(deployment, proposal).await;
+    let deployed = parts.deployer.deploy(deployment, deploy_request).await;
     let live = deployment.live_version();
-    match admitted.map_err(|error| refusal(&error, live))? {
+    match deployed.map_err(|error| refusal(&error, live))? {
         DeployOutcome::Unchanged { version } => {
             let change = change(deployment, version, true);
             Ok(tagged(ok(&change), live))
@@ -102,20 +102,20 @@ async fn admit(
     }
 }
 
-async fn try_out(parts: &AdminServices, deployment: &Arc<Deployment>, bytes: Bytes) -> Reply {
+async fn dry_run(parts: &AdminServices, deployment: &Arc<Deployment>, bytes: Bytes) -> Reply {
     let digest = ComponentDigest::of(&bytes);
-    let tried = parts.admission.try_out(deployment, bytes).await;
+    let tried = parts.deployer.dry_run(deployment, bytes).await;
     let live = deployment.live();
     let number = deployment.live_version();
     let guest = tried.map_err(|error| refusal(&error, number))?;
-    let trial = DryRunReport {
+    let report = DryRunReport {
         guest: deployment.name().to_owned(),
         dry_run: true,
         live: number,
         unchanged: live.is_some_and(|live| live.component().digest == digest),
         component: ComponentReport::of(guest.component()),
     };
-    Ok(tagged(ok(&trial), number))
+    Ok(tagged(ok(&report), number))
 }
 
 fn change(deployment: &Deployment, version: u64, unchanged: bool) -> DeployReport {
@@ -148,14 +148,14 @@ fn find(parts: &AdminServices, name: &str) -> Result<Arc<Deployment>, Refusal> {
 /// Whether a component is deployed or only validated.
 #[derive(Clone, Copy)]
 enum DeployMode {
-    Admit,
+    Deploy,
     DryRun,
 }
 
 impl DeployMode {
     fn of(query: Option<&str>) -> Result<Self, Refusal> {
         match query {
-            None | Some("") => Ok(Self::Admit),
+            None | Some("") => Ok(Self::Deploy),
             Some("dry-run" | "dry-run=" | "dry-run=true") => Ok(Self::DryRun),
             Some(_) => {
                 let sentence = "the only query parameter is ?dry-run";
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn only_a_dry_run_can_be_asked_for() {
-        assert!(matches!(DeployMode::of(None), Ok(DeployMode::Admit)));
+        assert!(matches!(DeployMode::of(None), Ok(DeployMode::Deploy)));
         assert!(matches!(
             DeployMode::of(Some("dry-run")),
             Ok(DeployMode::DryRun)

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uploads_that_stall_keep_no_other_from_its_turn_nor_from_memory() {
+    async fn the_longest_stalled_upload_is_revoked_for_a_new_one() {
         let uploads = UploadQueue::new();
         let piece = Bytes::from(vec![0; COMPONENT_BYTES_MAX as usize]);
         let stalled = |_| {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_component_that_breaks_off_is_not_taken_for_a_whole_one() {
+    async fn a_truncated_upload_is_refused() {
         let frames = [
             Ok(Frame::data(Bytes::from_static(b"\0asm"))),
             Err(std::io::Error::other("gone")),

@@ -22,20 +22,20 @@ use cloakroom_session as session;
 ///
 /// # Errors
 /// Returns an error if the system refuses the memory.
-pub(crate) fn admission(
+pub(crate) fn deployer(
     guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
     options: session::SessionOptions,
     clock: &Clock,
 ) -> Result<Arc<Deployer>, ConfigFault> {
     let runtime = runtime(guests, server)?;
-    Ok(admission_on(runtime, options, clock))
+    Ok(deployer_on(runtime, options, clock))
 }
 
 /// Creates a runtime for guests.
 ///
 /// # Errors
-/// Returns the error of [`admission`].
+/// Returns the error of [`deployer`].
 pub(crate) fn runtime(
     guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
@@ -64,7 +64,7 @@ fn runtime_options(
 }
 
 /// Creates the [`Deployer`] that validates and deploys guests on an existing runtime.
-pub(crate) fn admission_on(
+pub(crate) fn deployer_on(
     runtime: Runtime,
     options: session::SessionOptions,
     clock: &Clock,
@@ -91,7 +91,7 @@ pub(crate) struct PlannedGuests {
 /// # Errors
 /// Returns a fault for every guest that was refused. In that case nothing has changed.
 pub(crate) async fn examine(
-    admission: &Arc<Deployer>,
+    deployer: &Arc<Deployer>,
     guests: &[guest::GuestSettings],
     present: &Deployments,
 ) -> Result<PlannedGuests, Vec<ConfigFault>> {
@@ -105,16 +105,16 @@ pub(crate) async fn examine(
         examined
             .deployments
             .insert(guest.name.clone(), Arc::clone(&deployment));
-        let proposal = DeployRequest {
+        let deploy_request = DeployRequest {
             source: ComponentSource::File,
             settings: Some(guest.clone()),
             origin: VersionOrigin::Config,
             expected: None,
         };
-        let admission = Arc::clone(admission);
+        let deployer = Arc::clone(deployer);
         let name = guest.name.clone();
         examinations.spawn(async move {
-            let passed = admission.examine(&deployment, proposal).await;
+            let passed = deployer.examine(&deployment, deploy_request).await;
             passed.map_err(|error| refused::fault(&name, &error))
         });
     }
@@ -162,8 +162,8 @@ pub(crate) async fn check(
     options: session::SessionOptions,
 ) -> Result<(), Vec<ConfigFault>> {
     let clock = Clock::system();
-    let admission = admission(guests, server, options, &clock).map_err(|fault| vec![fault])?;
-    let examined = examine(&admission, guests, &Deployments::default()).await;
+    let deployer = deployer(guests, server, options, &clock).map_err(|fault| vec![fault])?;
+    let examined = examine(&deployer, guests, &Deployments::default()).await;
     examined.map(drop)
 }
 

@@ -3,7 +3,6 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::session::Compat;
 use crate::config_reader::kinds::{Field, ValueError, boolean, duration, text, word};
 use crate::config_reader::source::TomlValue;
 use crate::config_reader::{ConfigMode, Section};
@@ -11,6 +10,15 @@ use cloakroom_base::limits::COOKIE_AGE_MAX;
 use cloakroom_session::cookie::{is_valid_domain, is_valid_path};
 use cloakroom_session::record::Priority;
 use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy};
+
+/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compat {
+    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
+    Cloakroom,
+    /// The defaults and the behaviour of express-session 1.19.
+    Express1,
+}
 
 /// Reads `[session.cookie]` for a cookie with the given name and defaults.
 pub(crate) fn read(mut section: Section<'_>, compat: Compat, cookie: &mut CookieOptions) {
@@ -40,7 +48,7 @@ pub(crate) fn warn_of_never_secure(
     cookie: &CookieOptions,
     is_secure_possible: bool,
 ) {
-    let is_served = session.reader.purpose() == ConfigMode::Serve;
+    let is_served = session.reader.mode() == ConfigMode::Serve;
     if is_served && cookie.secure == SecurePolicy::Always && !is_secure_possible {
         session.warn(
             "cookie.secure",
@@ -92,7 +100,7 @@ fn moment(field: &Field<'_>) -> Result<i64, ValueError> {
 }
 
 fn secure(field: &Field<'_>) -> Result<SecurePolicy, ValueError> {
-    let truth = match field.value {
+    let flag = match field.value {
         TomlValue::Text(text) if text == "auto" => return Ok(SecurePolicy::Auto),
         TomlValue::Text(text) if text != "true" && text != "false" => Err(ValueError::new(
             format!("{text:?} is not one of its values"),
@@ -100,7 +108,7 @@ fn secure(field: &Field<'_>) -> Result<SecurePolicy, ValueError> {
         )),
         _ => boolean(field),
     };
-    Ok(if truth? {
+    Ok(if flag? {
         SecurePolicy::Always
     } else {
         SecurePolicy::Never
@@ -149,27 +157,27 @@ fn priority(field: &Field<'_>) -> Result<Priority, ValueError> {
 /// Finds attributes with which browsers silently drop the cookie. They are faults, or warnings under `express-1`, because an
 /// existing app may depend on them.
 fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieOptions) {
-    let complain = |key: &str, problem: &str, remedy: &str| match compat {
+    let report = |key: &str, problem: &str, remedy: &str| match compat {
         Compat::Cloakroom => section.fault(key, problem, remedy),
         Compat::Express1 => section.warn(key, &format!("{problem}: {remedy}")),
     };
     let is_never_secure = cookie.secure == SecurePolicy::Never;
     if cookie.partitioned && cookie.secure != SecurePolicy::Always {
-        complain(
+        report(
             "partitioned",
             "browsers drop a partitioned cookie that is not secure",
             "set secure = true",
         );
     }
     if cookie.same_site == Some(SameSitePolicy::None) && is_never_secure {
-        complain(
+        report(
             "same_site",
             "browsers drop a cookie with SameSite=None that is not secure",
             "set secure = true or \"auto\"",
         );
     }
     if cookie.same_site == Some(SameSitePolicy::Auto) && is_never_secure {
-        complain(
+        report(
             "same_site",
             "\"auto\" is SameSite=None on a secure link, and browsers drop that from a cookie that is not secure",
             "set secure = \"auto\"",

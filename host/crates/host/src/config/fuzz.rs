@@ -39,12 +39,12 @@ pub fn text(input: &[u8]) {
         return;
     };
     let mut variables = Variables::of(text);
-    let mut words = CliOptions::default();
+    let mut cli = CliOptions::default();
     for line in text.lines() {
         for (flag, word) in [
-            ("#listen ", &mut words.listen),
-            ("#store ", &mut words.store),
-            ("#admin ", &mut words.admin),
+            ("#listen ", &mut cli.listen),
+            ("#store ", &mut cli.store),
+            ("#admin ", &mut cli.admin),
         ] {
             if let Some(given) = line.strip_prefix(flag) {
                 *word = Some(given.to_owned());
@@ -52,27 +52,27 @@ pub fn text(input: &[u8]) {
         }
     }
     let (table, _) = source::parse(Path::new(FILE), text);
-    for purpose in [ConfigMode::Serve, ConfigMode::Rehearse] {
-        words.purpose = purpose;
-        let read = || Config::of_text(Path::new(FILE), text, &words, &variables);
+    for mode in [ConfigMode::Serve, ConfigMode::Test] {
+        cli.mode = mode;
+        let read = || Config::of_text(Path::new(FILE), text, &cli, &variables);
         match read() {
             Ok(config) => {
                 assert!(read().is_ok_and(|again| again.routes == config.routes));
                 check_accepted(&config);
-                let mut said = format!("{config:?}");
-                said.extend(config.warnings.iter().map(String::as_str));
-                check_secrets(&said, &marked(text, &table, &variables, false));
+                let mut output = format!("{config:?}");
+                output.extend(config.warnings.iter().map(String::as_str));
+                check_secrets(&output, &marked(text, &table, &variables, false));
             }
             Err(refused) => {
                 check_refused(&refused, text);
                 let secrets = marked(text, &table, &variables, true);
-                check_secrets(&said_of(&refused), &secrets);
+                check_secrets(&output_of(&refused), &secrets);
             }
         }
     }
     // Reads the configuration again without its variables. It may be refused, but reading it must not panic.
     variables.0.clear();
-    let _ = Config::of_text(Path::new(FILE), text, &words, &variables);
+    let _ = Config::of_text(Path::new(FILE), text, &cli, &variables);
 }
 
 struct Variables(Vec<(String, String)>);
@@ -189,19 +189,19 @@ fn marks(value: &TomlValue) -> usize {
     }
 }
 
-fn check_secrets(said: &str, are_all_secret: &bool) {
+fn check_secrets(output: &str, are_all_secret: &bool) {
     if *are_all_secret {
-        assert!(!said.contains(MARK), "a secret is said: {said}");
+        assert!(!output.contains(MARK), "a secret is said: {output}");
     }
 }
 
-fn said_of(refused: &ConfigError) -> String {
-    let mut said = format!("{:?}", refused.guests);
+fn output_of(refused: &ConfigError) -> String {
+    let mut output = format!("{:?}", refused.guests);
     for fault in &refused.faults {
-        write!(said, "{fault} {fault:?}").expect("a String takes all");
+        write!(output, "{fault} {fault:?}").expect("a String takes all");
     }
-    said.extend(refused.warnings.iter().map(String::as_str));
-    said
+    output.extend(refused.warnings.iter().map(String::as_str));
+    output
 }
 
 fn check_refused(refused: &ConfigError, text: &str) {

@@ -170,12 +170,12 @@ fn session_grant(section: &mut Section<'_>, limits: SessionGrant) -> SessionGran
 
 /// Reads the path of the file that a build creates. The file must exist.
 fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, ValueError> {
-    existing_file(field).map_err(|complaint| ValueError {
+    existing_file(field).map_err(|error| ValueError {
         remedy: format!(
             "build it: `cloakroom dev` does, and so does `{}`",
             build.command
         ),
-        ..complaint
+        ..error
     })
 }
 
@@ -200,17 +200,17 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, ValueError> {
         ));
     };
     let variable = |(name, node): (&String, &ValueNode)| {
-        let complain = |problem: String, remedy: String| ValueError {
+        let error_of = |problem: String, remedy: String| ValueError {
             item: format!(".{name}"),
             problem,
             remedy,
         };
         let TomlValue::Text(text) = &node.value else {
             let problem = format!("expected a string, found {}", node.value.kind());
-            return Err(complain(problem, REMEDY.to_owned()));
+            return Err(error_of(problem, REMEDY.to_owned()));
         };
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(complain(
+            return Err(error_of(
                 "is not a valid variable name".to_owned(),
                 REMEDY.to_owned(),
             ));
@@ -221,14 +221,14 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, ValueError> {
         let read = reference.read(field.reader.environment(), field.reader.base(), |warning| {
             field.reader.warn(warning)
         });
-        if let (Err((problem, _)), ConfigMode::Rehearse) = (&read, field.reader.purpose()) {
+        if let (Err((problem, _)), ConfigMode::Test) = (&read, field.reader.mode()) {
             let warning = format!("the guest's variable {name} is left out: {problem}");
             field.reader.warn(warning);
             return Ok(None);
         }
-        let bytes = read.map_err(|(problem, remedy)| complain(problem, remedy))?;
+        let bytes = read.map_err(|(problem, remedy)| error_of(problem, remedy))?;
         let value = String::from_utf8(bytes)
-            .map_err(|_| complain("is not UTF-8".to_owned(), REMEDY.to_owned()))?;
+            .map_err(|_| error_of("is not UTF-8".to_owned(), REMEDY.to_owned()))?;
         Ok(Some((name.clone(), value)))
     };
     table

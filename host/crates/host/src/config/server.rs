@@ -135,9 +135,9 @@ fn filter(field: &Field<'_>) -> Result<String, ValueError> {
 pub(crate) fn listen(field: &Field<'_>) -> Result<SocketAddr, ValueError> {
     const REMEDY: &str =
         "write an address and a port: \"127.0.0.1:3000\", or \"0.0.0.0:3000\" for every interface";
-    let text = text(field).map_err(|complaint| ValueError {
+    let text = text(field).map_err(|error| ValueError {
         remedy: REMEDY.to_owned(),
-        ..complaint
+        ..error
     })?;
     let address = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::cookie;
+use super::cookie::{self, Compat};
 use super::secrets::{self, SecretSource};
 use crate::config_reader::Section;
 use crate::config_reader::kinds::{
@@ -31,15 +31,6 @@ pub struct SessionSettings {
     pub options: SessionOptions,
 }
 
-/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compat {
-    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
-    Cloakroom,
-    /// The defaults and the behaviour of express-session 1.19.
-    Express1,
-}
-
 impl SessionSettings {
     /// Returns the peers whose forwarding headers are trusted.
     pub(crate) fn proxy_trust(&self) -> ProxyTrust {
@@ -48,29 +39,6 @@ impl SessionSettings {
             // This is the behaviour of express-session. The configuration allows it only with `compat = "express-1"`.
             Some(true) if self.trusted_proxies.is_empty() => ProxyTrust::Everybody,
             Some(true) | None => ProxyTrust::Networks(self.trusted_proxies.clone()),
-        }
-    }
-}
-
-impl Compat {
-    /// Returns the options of a configuration without any of their keys.
-    fn defaults(self) -> SessionOptions {
-        let own = SessionOptions::default();
-        match self {
-            Self::Cloakroom => own,
-            Self::Express1 => SessionOptions {
-                resave: true,
-                save_uninitialized: true,
-                unset: UnsetPolicy::Keep,
-                expire_on_destroy: false,
-                touch: TouchPolicy::Always,
-                cookie: CookieOptions {
-                    secure: SecurePolicy::Never,
-                    same_site: None,
-                    ..own.cookie
-                },
-                ..own
-            },
         }
     }
 }
@@ -88,7 +56,7 @@ pub(crate) fn read(
         ]),
     );
     let compat = compat.unwrap_or(Compat::Cloakroom);
-    let mut options = compat.defaults();
+    let mut options = defaults(compat);
     section.set("name", &mut options.cookie.name, cookie_name);
     let proxy = section.get("proxy", boolean);
     let trusted_proxies = section.get("trusted_proxies", items(network));
@@ -106,6 +74,27 @@ pub(crate) fn read(
         proxy,
         trusted_proxies,
         options,
+    }
+}
+
+/// Returns the options of a configuration without any of their keys.
+fn defaults(compat: Compat) -> SessionOptions {
+    let own = SessionOptions::default();
+    match compat {
+        Compat::Cloakroom => own,
+        Compat::Express1 => SessionOptions {
+            resave: true,
+            save_uninitialized: true,
+            unset: UnsetPolicy::Keep,
+            expire_on_destroy: false,
+            touch: TouchPolicy::Always,
+            cookie: CookieOptions {
+                secure: SecurePolicy::Never,
+                same_site: None,
+                ..own.cookie
+            },
+            ..own
+        },
     }
 }
 

@@ -63,13 +63,13 @@ impl Field<'_> {
     }
 
     /// Returns whether the secret is not needed, so that a random one replaces it.
-    fn is_rehearsed(&self) -> bool {
-        self.reader.purpose() == ConfigMode::Rehearse
+    fn is_test(&self) -> bool {
+        self.reader.mode() == ConfigMode::Test
     }
 
     /// Returns the secret for a value that contains it in clear text.
     fn plain_secret(&self, text: &str) -> Vec<u8> {
-        match self.is_rehearsed() {
+        match self.is_test() {
             true => random_secret(),
             false => text.as_bytes().to_vec(),
         }
@@ -86,7 +86,7 @@ impl Field<'_> {
 /// Reads `true` or `false`.
 pub(crate) fn boolean(field: &Field<'_>) -> Result<bool, ValueError> {
     match field.value {
-        TomlValue::Boolean(truth) => Ok(*truth),
+        TomlValue::Boolean(flag) => Ok(*flag),
         TomlValue::Text(text) if !field.is_typed() => match text.as_str() {
             "true" => Ok(true),
             "false" => Ok(false),
@@ -232,7 +232,7 @@ pub(crate) fn texts(field: &Field<'_>) -> Result<Vec<String>, ValueError> {
                     value: &item.value,
                     ..*field
                 };
-                text(&item).map_err(|complaint| complaint.of_item(index))
+                text(&item).map_err(|error| error.of_item(index))
             });
             read.collect()
         }
@@ -255,7 +255,7 @@ pub(crate) fn items<T>(
         let read = texts
             .iter()
             .enumerate()
-            .map(|(index, text)| parse(text).map_err(|complaint| complaint.of_item(index)));
+            .map(|(index, text)| parse(text).map_err(|error| error.of_item(index)));
         read.collect()
     }
 }
@@ -324,7 +324,7 @@ pub(crate) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, ValueError> {
                 let TomlValue::Text(text) = &item.value else {
                     return Err(field.expected("strings", REMEDY).of_item(index));
                 };
-                secret_bytes(field, text).map_err(|complaint| complaint.of_item(index))
+                secret_bytes(field, text).map_err(|error| error.of_item(index))
             });
             read.collect()
         }
@@ -345,7 +345,7 @@ pub(crate) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, ValueError> {
 
 fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, ValueError> {
     match EnvReference::parse(text) {
-        Some(_) if field.is_rehearsed() => Ok(random_secret()),
+        Some(_) if field.is_test() => Ok(random_secret()),
         Some(reference) => reference
             .read(field.reader.environment(), field.reader.base(), |warning| {
                 field.reader.warn(warning)

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_keeps_its_first_lines_and_counts_the_rest() {
+    fn lines_beyond_the_limit_of_a_run_are_dropped_and_counted() {
         let limits = GuestLimits {
             log_lines_max: 2,
             log_line_bytes_max: 4,
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_bounded_in_bytes_whatever_its_lines_are() {
+    fn lines_beyond_the_limit_of_bytes_of_a_run_are_dropped() {
         let limits = GuestLimits {
             log_bytes_max: 10,
             ..GuestLimits::default()

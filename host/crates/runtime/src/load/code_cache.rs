@@ -75,7 +75,7 @@ pub(crate) struct FileInUse {
 #[derive(Debug)]
 pub(crate) struct CachedCode {
     pub(crate) file: File,
-    pub(crate) hold: FileInUse,
+    pub(crate) file_in_use: FileInUse,
 }
 
 impl CodeCache {
@@ -112,7 +112,7 @@ impl CodeCache {
             .find_map(|entry| match self.check(key, &entry) {
                 Ok(file) => {
                     folder::mark_used(&file);
-                    Some(self.kept(entry.name, file))
+                    Some(self.cached(entry.name, file))
                 }
                 Err(problem) => {
                     tracing::warn!(file = entry.name, %problem, "cached code is not used, and the component is compiled again");
@@ -136,23 +136,23 @@ impl CodeCache {
         if written.is_err() {
             draft.discard();
         }
-        let kept = self.kept(name, written?);
+        let cached = self.cached(name, written?);
         for other in self.entries_of(key) {
-            if other.name != kept.hold.name {
+            if other.name != cached.file_in_use.name {
                 self.folder.remove(&other.name);
             }
         }
         self.make_room();
-        Ok(kept)
+        Ok(cached)
     }
 
-    fn kept(&self, name: String, file: File) -> CachedCode {
+    fn cached(&self, name: String, file: File) -> CachedCode {
         *self.in_use.0.lock().entry(name.clone()).or_default() += 1;
-        let hold = FileInUse {
+        let file_in_use = FileInUse {
             name,
             in_use: Arc::clone(&self.in_use),
         };
-        CachedCode { file, hold }
+        CachedCode { file, file_in_use }
     }
 
     fn entries_of(&self, key: &CodeKey) -> Vec<CacheEntry> {

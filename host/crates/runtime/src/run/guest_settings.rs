@@ -1,5 +1,4 @@
-//! The settings of one guest, and how its versions replace one another. This module does not read the configuration file, which fills
-//! these types in.
+//! The settings of one guest, and how its versions replace one another. The configuration fills these types in.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_of_a_visitor_is_the_same_in_every_release() {
+    fn the_canary_position_of_a_visitor_is_the_same_in_every_release() {
         let one = ComponentDigest::of(b"one");
         assert_eq!(place(0, &one), 0.7040854928621293);
         assert_eq!(place(7, &one), 0.5580893623209926);

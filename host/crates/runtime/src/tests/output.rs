@@ -99,7 +99,7 @@ async fn the_lines_of_a_run_that_failed_are_logged_with_where_it_trapped() {
 }
 
 #[tokio::test]
-async fn lines_are_held_until_the_release_and_pass_through_behind_it() {
+async fn lines_are_held_until_the_release_and_then_logged_directly() {
     let guest = guest("fixture-session");
     let (events, _guard) = Events::capture();
     let script = "log one\nsleep 20\nhead\nbody 100000\nlog two";
@@ -125,7 +125,7 @@ async fn lines_are_held_until_the_release_and_pass_through_behind_it() {
 }
 
 #[tokio::test]
-async fn a_flood_says_how_many_lines_were_dropped() {
+async fn the_number_of_dropped_lines_is_logged() {
     let guest = limited("fixture-faults", |limits| limits.log_lines_max = 10);
     let (events, _guard) = Events::capture();
     assert_eq!(text(&guest, "/log-flood?5000").await, "printed\n");

@@ -35,9 +35,9 @@ pub struct DirectoryWatcher {
 }
 
 impl DirectoryWatcher {
-    /// Watches nothing at first. Events are passed to `hear` on a thread of their own.
-    pub fn new(hear: impl Fn(DirectoryEvent) + Send + 'static) -> Self {
-        let system = notify::recommended_watcher(move |event| pass_on(event, &hear));
+    /// Watches nothing at first. Events are passed to `on_event` on a thread of their own.
+    pub fn new(on_event: impl Fn(DirectoryEvent) + Send + 'static) -> Self {
+        let system = notify::recommended_watcher(move |event| forward(event, &on_event));
         let system = system.inspect_err(|error| {
             tracing::warn!(
                 %error,
@@ -108,19 +108,19 @@ pub(crate) fn is_read(kind: &EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write))
 }
 
-fn pass_on(event: notify::Result<Event>, hear: &impl Fn(DirectoryEvent)) {
+fn forward(event: notify::Result<Event>, on_event: &impl Fn(DirectoryEvent)) {
     match event {
-        Ok(event) if event.need_rescan() => hear(DirectoryEvent::Lost),
+        Ok(event) if event.need_rescan() => on_event(DirectoryEvent::Lost),
         Ok(event) if is_read(&event.kind) => {}
         Ok(event) => {
             let kind = event.kind;
             for path in event.paths {
-                hear(DirectoryEvent::Changed { path, kind });
+                on_event(DirectoryEvent::Changed { path, kind });
             }
         }
         Err(error) => {
             tracing::debug!(%error, "the system could not report a file change");
-            hear(DirectoryEvent::Lost);
+            on_event(DirectoryEvent::Lost);
         }
     }
 }

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_looked_at_soon_after_its_writer_has_closed_it() {
+    fn a_file_is_checked_soon_after_its_writer_has_closed_it() {
         assert_eq!(after(&[WRITTEN, WRITTEN, CLOSED]), Some(WATCH_DEBOUNCE));
         assert_eq!(after(&[MADE, WRITTEN, CLOSED]), Some(WATCH_DEBOUNCE));
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nobody_has_closed_is_left_alone() {
+    fn a_file_that_was_not_closed_is_checked_only_after_the_quiet_time() {
         for events in [
             &[WRITTEN][..],
             &[MADE, WRITTEN],
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_says_nothing() {
+    fn a_read_access_causes_no_check() {
         for access in [
             AccessKind::Open(AccessMode::Any),
             AccessKind::Read,
@@ -175,8 +175,8 @@ mod tests {
         let settled = CheckTime::Never.after(ChangeHint::Settled, now);
         let later = now + WATCH_DEBOUNCE / 2;
         assert_eq!(settled.after(ChangeHint::Something, later), settled);
-        let rights = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
-        assert_eq!(after(&[rights]), Some(WATCH_QUIET));
+        let change = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        assert_eq!(after(&[change]), Some(WATCH_QUIET));
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hints_at_once_are_as_good_as_one_by_one() {
+    fn combined_hints_have_the_same_effect_as_single_ones() {
         let all = [
             ChangeHint::Settled,
             ChangeHint::Writing,

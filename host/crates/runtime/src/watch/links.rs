@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_waited_for_where_it_would_appear() {
+    fn a_missing_path_is_watched_where_it_would_appear() {
         let (_folder, root) = folder();
         check(&root, "a/b/x.wasm", &["a"], &[""]);
         symlink("gone", root.join("dangling")).unwrap();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_ring_come_to_an_end() {
+    fn a_cycle_of_links_is_not_followed_forever() {
         let (_folder, root) = folder();
         symlink("b", root.join("a")).unwrap();
         symlink("a", root.join("b")).unwrap();

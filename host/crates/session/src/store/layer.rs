@@ -97,7 +97,7 @@ impl<L: StoreLayer> SessionStore for L {
         self.inner().prefer_first()
     }
 
-    fn tell(&self, scrape: &Scrape) {
-        self.inner().tell(scrape);
+    fn collect_into(&self, scrape: &Scrape) {
+        self.inner().collect_into(scrape);
     }
 }

@@ -70,7 +70,7 @@ impl MeteredStore {
     }
 
     /// Adds the metrics to `scrape`.
-    pub fn tell(&self, scrape: &Scrape) {
+    pub fn collect_into(&self, scrape: &Scrape) {
         for call in [&self.load, &self.commit, &self.touch, &self.reap] {
             scrape.add(&call.took);
             for errors in [
@@ -95,7 +95,7 @@ impl MeteredStore {
             &[],
             i64::from(self.store.halted().is_some()),
         );
-        self.store.tell(scrape);
+        self.store.collect_into(scrape);
     }
 
     fn note<'a>(
@@ -289,12 +289,12 @@ mod tests {
 
     fn told(store: &MeteredStore) -> String {
         let scrape = Scrape::default();
-        store.tell(&scrape);
+        store.collect_into(&scrape);
         scrape.text()
     }
 
     #[tokio::test]
-    async fn it_is_down_from_a_call_without_an_answer_to_the_next_with_one() {
+    async fn the_store_is_down_from_a_failed_call_to_the_next_answered_one() {
         let failing = Arc::new(Failing {
             store: MemoryStore::new(),
             is_failing: AtomicBool::new(true),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_a_store_like_the_one_under_it() {
+    async fn the_metered_store_keeps_the_store_contract() {
         let make =
             async || MeteredStore::new(Arc::new(MemoryStore::new())) as Arc<dyn SessionStore>;
         contract::check_all(make).await;

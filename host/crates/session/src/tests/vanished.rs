@@ -82,7 +82,7 @@ enum Last {
 }
 
 #[tokio::test]
-async fn nothing_that_a_detached_run_does_is_stored() {
+async fn a_detached_run_stores_nothing() {
     for last in [
         Last::Set,
         Last::Renew,
@@ -235,7 +235,7 @@ async fn a_slow_request_does_not_undo_a_logout_of_express() {
 }
 
 #[tokio::test]
-async fn what_an_ended_session_refuses_and_allows() {
+async fn a_destroyed_session_reads_as_empty_and_refuses_changes() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1")]);
     let outcome = fixture.request(

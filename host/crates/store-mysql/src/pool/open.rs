@@ -170,7 +170,7 @@ mod tests {
     use crate::options::{MysqlOptions, ServerAddress};
 
     #[tokio::test]
-    async fn a_server_that_no_time_was_left_for_is_not_blamed() {
+    async fn a_server_is_not_blamed_if_no_time_was_left_to_connect() {
         // The backlog accepts connections, but no server answers.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = ServerAddress {

@@ -75,10 +75,11 @@ pub fn changed_limits(guest: &GuestSettings) -> Vec<(&'static str, String)> {
 /// How a limit is read and written.
 struct LimitNotation<T> {
     read: Box<LimitReader<T>>,
-    write: Box<dyn Fn(&T) -> String>,
+    write: Box<LimitWriter<T>>,
 }
 
 type LimitReader<T> = dyn FnOnce(&Field<'_>) -> Result<T, ValueError>;
+type LimitWriter<T> = dyn Fn(&T) -> String;
 
 /// A duration.
 fn time() -> LimitNotation<Duration> {
@@ -125,7 +126,7 @@ impl<T: 'static> LimitNotation<T> {
     }
 }
 
-fn or_word<T: 'static>(write: Box<dyn Fn(&T) -> String>) -> Box<dyn Fn(&Option<T>) -> String> {
+fn or_word<T: 'static>(write: Box<LimitWriter<T>>) -> Box<LimitWriter<Option<T>>> {
     Box::new(move |value| {
         value
             .as_ref()
@@ -271,9 +272,9 @@ fn or_unlimited<T>(
         if matches!(field.value, TomlValue::Text(text) if text == "unlimited") {
             return Ok(None);
         }
-        read(field).map(Some).map_err(|complaint| ValueError {
-            remedy: format!("{}, or \"unlimited\"", complaint.remedy),
-            ..complaint
+        read(field).map(Some).map_err(|error| ValueError {
+            remedy: format!("{}, or \"unlimited\"", error.remedy),
+            ..error
         })
     }
 }

@@ -51,7 +51,7 @@ fn every_limit_of_a_guest_is_read() {
 }
 
 #[test]
-fn what_differs_from_the_defaults_is_told_as_it_would_be_written() {
+fn changed_limits_are_listed_in_the_syntax_of_the_configuration() {
     let text = "deadline = \"90s\"\nmemory = \"1536KiB\"\nresponse_body = 1000\nsession_keys = 8";
     let changed = changed_limits(&guest(text));
     let lines: Vec<_> = changed
@@ -71,13 +71,13 @@ fn what_differs_from_the_defaults_is_told_as_it_would_be_written() {
 }
 
 #[test]
-fn what_has_no_limit_says_so() {
+fn the_value_unlimited_means_no_limit() {
     let guest = guest("cpu_time = \"unlimited\"\nresponse_body = \"unlimited\"");
     assert_eq!(guest.limits, GuestLimits::default());
 }
 
 #[test]
-fn a_limit_above_that_of_all_is_a_fault_which_names_both() {
+fn a_guest_limit_above_the_hosts_limit_is_a_fault_that_names_both() {
     let cases = [
         (
             "[server]\ninstances = 8",
@@ -123,15 +123,15 @@ fn a_limit_above_that_of_all_is_a_fault_which_names_both() {
 }
 
 #[test]
-fn a_total_of_waiting_bodies_that_takes_no_single_body_is_a_fault_which_names_both_keys() {
-    let told = |top: &str, limits: &str| {
+fn a_waiting_bodies_quota_below_one_body_is_a_fault_that_names_both_keys() {
+    let fault_text = |top: &str, limits: &str| {
         let mut faults = Read::of(&with_limits(top, limits)).faults();
         assert_eq!(faults.len(), 1, "{faults:?}");
         faults.remove(0)
     };
     // Tested with the default of 1 MiB and with a given value.
     for limits in ["", "replay_body = \"1MiB\""] {
-        let fault = told("[server]\nwaiting_bodies = \"3MiB\"", limits);
+        let fault = fault_text("[server]\nwaiting_bodies = \"3MiB\"", limits);
         assert!(
             fault.contains("guest.a.limits.replay_body: is 1MiB"),
             "{fault}"
@@ -146,7 +146,7 @@ fn a_total_of_waiting_bodies_that_takes_no_single_body_is_a_fault_which_names_bo
         );
     }
     let large = "request_body = \"1GiB\"\nreplay_body = \"200MiB\"";
-    assert!(told("", large).contains("is 256MiB"));
+    assert!(fault_text("", large).contains("is 256MiB"));
 }
 
 #[test]
@@ -165,23 +165,23 @@ fn a_total_of_waiting_bodies_fits_small_bodies_and_guests_that_read_none_ahead()
 }
 
 #[test]
-fn a_component_alone_needs_room_for_one_body_too() {
+fn the_waiting_bodies_quota_is_checked_for_a_component_alone_too() {
     let folder = tempfile::tempdir().unwrap();
     let component = folder.path().join("alone.wasm");
     std::fs::write(&component, "").unwrap();
-    let words = CliOptions {
+    let cli = CliOptions {
         component: Some(component),
         ..CliOptions::default()
     };
     let small = [("CLOAKROOM_SERVER_WAITING_BODIES", "1MiB")];
-    let refused = Config::load(&words, &small).unwrap_err();
-    let told = shown(&refused.faults);
-    assert!(told.contains("server.waiting_bodies"), "{told}");
-    assert!(Config::load(&words, &[]).is_ok());
+    let refused = Config::load(&cli, &small).unwrap_err();
+    let fault_text = shown(&refused.faults);
+    assert!(fault_text.contains("server.waiting_bodies"), "{fault_text}");
+    assert!(Config::load(&cli, &[]).is_ok());
 }
 
 #[test]
-fn the_defaults_give_way_to_a_smaller_host() {
+fn default_guest_limits_are_lowered_to_the_hosts_limits() {
     let text = with_limits(
         "[server]\ninstances = 1\nrequest_headers = 10",
         "deadline = \"1s\"",

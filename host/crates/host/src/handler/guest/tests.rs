@@ -33,7 +33,7 @@ fn guest_head(cookies: &str) -> GuestHead {
 }
 
 #[test]
-fn our_cookie_is_taken_out_and_the_others_stay() {
+fn the_session_cookie_is_removed_and_the_others_are_kept() {
     let head = guest_head("a=1; connect.sid=s%3Ax.y; b=2");
     assert_eq!(head.parts().headers.get(COOKIE).unwrap(), "a=1; b=2");
     assert!(!head.cookies.is_empty());
@@ -43,7 +43,7 @@ fn our_cookie_is_taken_out_and_the_others_stay() {
 
 /// All hosts of a deployment must compute the same number, so a release must not change it.
 #[test]
-fn a_visitor_is_the_same_on_every_host() {
+fn the_number_of_a_visitor_is_the_same_on_every_host() {
     let (none, cookies) = (
         PresentedCookies::default(),
         guest_head("connect.sid=x").cookies,
@@ -63,7 +63,7 @@ fn a_visitor_is_the_same_on_every_host() {
 struct CookieRecorder(Mutex<Vec<String>>);
 
 impl RequestHook for CookieRecorder {
-    fn sees(&self, _: &str, _: &Method, _: &Uri) {}
+    fn on_request(&self, _: &str, _: &Method, _: &Uri) {}
 
     fn answers(&self, _: &Deployment, _: &Route, head: &request::Parts) -> Option<HookResponse> {
         let cookies = head.headers.get_all(COOKIE).iter();

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_loses_its_own_lines_until_the_next_second_which_tells_how_many() {
+    fn lines_above_the_rate_are_dropped_and_counted_in_the_next_second() {
         let line = "x".repeat(1000 - LINE_OVERHEAD_BYTES);
         let allowance = LineAllowance::new(10_000, GuestMetrics::new("g", []));
         let start = Instant::now();

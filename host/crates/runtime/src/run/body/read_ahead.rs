@@ -42,7 +42,10 @@ struct PipeFlow {
 impl ReadAhead {
     /// Starts the task. Must be called within a tokio runtime.
     pub(crate) fn start(mut rest: BodyRemainder) -> Self {
-        let peer = rest.client.place().map(|place| place.peer());
+        let peer = rest
+            .client
+            .reservation()
+            .map(|reservation| reservation.peer());
         let pipe = Arc::new(ReadAheadPipe(Mutex::new(PipeFlow {
             room: peer.and_then(|peer| peer.reserve(QuotaResource::ResponseBytes, 0).ok()),
             ..PipeFlow::default()
@@ -124,7 +127,7 @@ impl ReadAheadPipe {
     ) -> Poll<Result<(), GuestFailure>> {
         loop {
             match self.room(cx) {
-                PipeRoom::Free => rest.client.go_on()?,
+                PipeRoom::Free => rest.client.resume()?,
                 PipeRoom::Full { taken } => {
                     rest.check_cut(cx)?;
                     return rest.client.poll_wait(taken, cx).map(Err);

@@ -98,7 +98,7 @@ impl ReplayBody {
             kept: VecDeque::new(),
             trailers: None,
             is_gone: false,
-            state: RequestBodyState::Sound,
+            state: RequestBodyState::Intact,
             run: 0,
             next: 0,
             room: None,
@@ -109,11 +109,14 @@ impl ReplayBody {
     /// Charges the kept bytes to the client of the request that holds this reservation, as [`QuotaResource::RequestBytes`].
     /// While the request is queued, its kept bytes can be revoked together with it. Once a run has read all of them,
     /// they can be revoked alone, and then the request cannot be run again.
-    pub fn charged_to(self, place: &Reservation) -> Self {
+    pub fn charged_to(self, reservation: &Reservation) -> Self {
         // There is always room for zero bytes.
-        let room = place.peer().reserve(QuotaResource::RequestBytes, 0).ok();
+        let room = reservation
+            .peer()
+            .reserve(QuotaResource::RequestBytes, 0)
+            .ok();
         if let Some(room) = &room {
-            room.part_of(place);
+            room.part_of(reservation);
         }
         self.0.lock().room = room;
         self
@@ -147,7 +150,7 @@ impl ReplayBody {
     pub(crate) fn state(&self) -> RequestBodyState {
         let record = self.0.lock();
         match record.state {
-            RequestBodyState::Sound if record.is_awaited() => RequestBodyState::Awaited,
+            RequestBodyState::Intact if record.is_awaited() => RequestBodyState::Awaited,
             state => state,
         }
     }
@@ -227,7 +230,7 @@ impl ReplayRecord {
             if let Some(room) = &self.room
                 && room.poll_revoked(cx).is_ready()
             {
-                self.fail(RequestBodyState::Sound);
+                self.fail(RequestBodyState::Intact);
                 return Poll::Ready(Err(GuestFailure::NoRoomForBody));
             }
             match ready!(self.poll_source(cx, KeepPiece::Ahead)) {
@@ -324,7 +327,7 @@ impl ReplayRecord {
                 (true, _) => self.kept.push_back(data.clone()),
                 (false, KeepPiece::IfItFits) => self.let_go(),
                 (false, KeepPiece::Ahead) => {
-                    self.fail(RequestBodyState::Sound);
+                    self.fail(RequestBodyState::Intact);
                     return Err(Error::ConnectionTerminated);
                 }
             }

@@ -134,7 +134,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn ten_thousand_failed_calls_are_two_pieces_of_news() {
+    fn an_outage_is_reported_once_at_its_start_and_once_at_its_end() {
         let outage = Outage::default();
         let start = Instant::now();
         assert_eq!(
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_fails_every_other_second_is_told_ever_less() {
+    fn repeated_outages_are_reported_less_and_less_often() {
         let outage = Outage::default();
         let start = Instant::now();
         let mut told = 0;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_without_a_failure_makes_it_quick_again() {
+    fn after_an_hour_without_failure_outages_are_reported_promptly_again() {
         let outage = Outage::default();
         let mut now = Instant::now();
         for _ in 0..2 {

@@ -103,7 +103,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn batches_follow_each_other_until_one_is_short() {
+async fn the_reaper_repeats_batches_until_one_is_not_full() {
     let mut fixture = Fixture::start(7, 0);
 
     let reaped = [
@@ -117,7 +117,7 @@ async fn batches_follow_each_other_until_one_is_short() {
 }
 
 #[tokio::test]
-async fn the_next_run_sees_what_has_expired_meanwhile() {
+async fn the_next_reaper_run_deletes_rows_that_have_expired_since() {
     let mut fixture = Fixture::start(0, 0);
     assert_eq!(fixture.next_reaped().await, Some(0));
 
@@ -161,7 +161,7 @@ fn jitter_stays_within_a_tenth_and_spreads() {
 }
 
 #[test]
-fn trouble_is_news_once_and_its_end_too() {
+fn the_start_and_the_end_of_reaper_failures_are_reported_once() {
     let mut rhythm = ReaperSchedule::new(Duration::from_secs(60));
 
     assert_eq!(rhythm.after_success(), ReaperNews::Nothing);
