@@ -6,15 +6,20 @@ mod blame;
 
 use std::time::Duration;
 
+use anyhow::ensure;
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::raw_h2::{Frame, RawH2, kind};
+use cloakroom_tests::wait::{pause, wait_until};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Both worlds.
 const WORLDS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
+/// Longest wait until the host holds the bytes that were sent.
+const HELD_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Sends the head of a POST and the beginning of its body.
 async fn begin(host: &Host, path: &str, length: usize, sent: &[u8]) -> TcpStream {
@@ -94,7 +99,7 @@ async fn a_body_that_comes_too_slowly_is_408_before_the_guest_and_while_it_reads
                     loop {
                         tokio::select! {
                             _ = &mut read => break,
-                            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                            () = pause(Duration::from_millis(100), "the pace of a slow client") => {
                                 let _ = writer.write_all(sent.as_bytes()).await;
                             }
                         }
@@ -131,7 +136,7 @@ async fn a_body_that_moves_may_take_longer_than_the_guests_deadline() {
             let mut stream = begin(&host, "/s/length", 30 * piece.len(), b"").await;
             for _ in 0..30 {
                 stream.write_all(&piece).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                pause(Duration::from_millis(100), "the pace of a slow client").await;
             }
             let mut answer = [0; 12];
             stream.read_exact(&mut answer).await.unwrap();
@@ -184,13 +189,16 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
             let host = Config::over("memory:")
                 .top("[server]\nbody_timeout = \"60s\"")
                 .guest_with("/s", world, &limits)
+                .admin("")
                 .start();
             let mut stalled = Vec::new();
             for _ in 0..instances {
                 stalled.push(begin(&host, "/s/length", 10, b"x").await);
             }
             // Each of them has an instance when the visitors arrive.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            Operator::of(&host)
+                .wait_for_instances(&format!("{world}0"), instances)
+                .await;
             let browser = Browser::new();
             for _ in 0..5 {
                 assert_eq!(
@@ -225,16 +233,28 @@ async fn bodies_that_wait_have_a_total_and_the_one_that_stalls_gives_way() {
     let host = Config::over("memory:")
         .top("[server]\nwaiting_bodies = \"4MiB\"\nbody_timeout = \"60s\"")
         .guest("/s", "fixture-faults")
+        .admin("")
         .start();
     let half = vec![b'x'; 700 << 10];
+    let operator = Operator::of(&host);
+    let are_held = async |count: usize| {
+        let what = format!("{count} halves are held");
+        wait_until(&what, HELD_WAIT_MAX, async || {
+            let used = "cloakroom_server_used{total=\"waiting_bodies\"}";
+            let used = operator.metric(used).await;
+            ensure!(used >= Some((count * half.len()) as f64), "{used:?}");
+            Ok(())
+        })
+        .await;
+    };
     let mut stalled = begin(&host, "/s/length", 1 << 20, &half).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    are_held(1).await;
     // These uploads leave no room for another one.
     let mut others = Vec::new();
     for _ in 0..4 {
         others.push(begin(&host, "/s/length", 1 << 20, &half).await);
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    are_held(5).await;
     let answer = Browser::new()
         .post(&host.url("/s/length"), half.clone())
         .await;

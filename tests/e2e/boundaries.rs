@@ -1,7 +1,5 @@
 //! The limits of sessions: late writes, insecure connections, duplicate cookies, size limits, and effects that cannot be undone.
 
-use std::time::Duration;
-
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 
@@ -145,7 +143,7 @@ async fn an_effect_of_this_world_is_never_run_twice(component: &str) {
         ["get n", &fetch, "sleep 1000", "increment n 1"].join("\n"),
     );
     let between = async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        target.wait_for_log_count("status=200", 1).await;
         script(&browser, &host, &["set n 5"]).await
     };
     let (slow, _) = futures_util::future::join(slow, between).await;
@@ -154,7 +152,7 @@ async fn an_effect_of_this_world_is_never_run_twice(component: &str) {
     // No read is broken here, so the host applies the change log to the new row instead.
     let slow = browser.post(&fetching, [&fetch, "sleep 1000", "set m 1"].join("\n"));
     let between = async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        target.wait_for_log_count("status=200", 2).await;
         script(&browser, &host, &["set n 6"]).await
     };
     let (slow, _) = futures_util::future::join(slow, between).await;

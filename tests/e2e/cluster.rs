@@ -13,9 +13,9 @@ use cloakroom_tests::galera::{Galera, NODES};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::ledger::{Account, Figures, Ledger, Plan, Wrong};
 use cloakroom_tests::mariadb::Database;
+use cloakroom_tests::wait::pause;
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable as _;
-use tokio::time::sleep;
 
 use crate::{run_script, script};
 
@@ -76,7 +76,7 @@ impl Stage {
             ledger,
         };
         stage.are_served().await;
-        sleep(CALM).await;
+        pause(CALM, "the visitors meet no fault").await;
         let calm = stage.ledger.take();
         assert_eq!(calm.refused, 0, "{calm:?}\n{}", logs(&stage.hosts));
         stage
@@ -92,7 +92,7 @@ impl Stage {
     /// keep.
     async fn end(self, fault: &str) -> Figures {
         self.are_served().await;
-        sleep(CALM).await;
+        pause(CALM, "the visitors meet no fault").await;
         let figures = self.ledger.take();
         if let Err(what) = self.ledger.close().await {
             panic!("{fault}: {what}\n{}", logs(&self.hosts));
@@ -195,7 +195,7 @@ async fn an_account_that_may_not_ask_for_causality_is_told_at_start_what_helps()
 async fn a_killed_node_takes_no_count_and_no_logout_with_it() {
     let stage = Stage::set().await;
     stage.cluster.node(0).kill().await;
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     stage.end("`kill -9` of a node").await;
 }
 

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, ensure};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Host, SECRET, binary, component};
+use cloakroom_tests::wait::block_until;
 
 /// Longest wait of these tests on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,8 +112,8 @@ fn words(output: &Output) -> String {
 /// Waits until the process that compiles for `host` exists and returns its id.
 fn compiler_of(host: u32) -> u32 {
     let children = format!("/proc/{host}/task");
-    wait_for(|| {
-        let tasks = fs::read_dir(&children).ok()?;
+    block_until("the compiler runs", PATIENCE, || {
+        let tasks = fs::read_dir(&children)?;
         let listed =
             tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
         let pids: Vec<u32> = listed
@@ -121,22 +123,13 @@ fn compiler_of(host: u32) -> u32 {
                     .collect::<Vec<_>>()
             })
             .collect();
-        pids.into_iter().find(|pid| {
+        let found = pids.iter().find(|pid| {
             fs::read_to_string(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| line.split('\0').nth(1) == Some("compile"))
-        })
+        });
+        let found = found.with_context(|| format!("children {pids:?}"))?;
+        Ok(*found)
     })
-}
-
-fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "it did not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Returns whether a process exists and has not ended.
@@ -268,7 +261,10 @@ fn a_compiler_ends_with_its_host_and_leaves_nothing() {
     let compiler = compiler_of(host.id());
     host.kill().unwrap();
     host.wait().unwrap();
-    wait_for(|| (!is_alive(compiler)).then_some(()));
+    block_until("the compiler has ended", PATIENCE, || {
+        ensure!(!is_alive(compiler));
+        Ok(())
+    });
     assert_eq!(place.kept(), Vec::<PathBuf>::new());
 }
 
@@ -280,7 +276,7 @@ fn a_compiler_gives_way_and_sees_no_environment() {
     let read =
         |what: &str| fs::read_to_string(Path::new("/proc").join(compiler.to_string()).join(what));
     let environment = read("environ").unwrap();
-    wait_for(|| {
+    block_until("the compiler gives way", PATIENCE, || {
         let stat = read("stat").unwrap();
         // The niceness is the 19th field. The second field is the name, in parentheses.
         let niceness = stat
@@ -290,7 +286,9 @@ fn a_compiler_gives_way_and_sees_no_environment() {
             .split_whitespace()
             .nth(16)
             .unwrap();
-        (niceness.parse::<i32>().unwrap() >= 10).then_some(())
+        let niceness: i32 = niceness.parse().unwrap();
+        ensure!(niceness >= 10, "niceness {niceness}");
+        Ok(())
     });
     host.kill().unwrap();
     host.wait().unwrap();

@@ -3,9 +3,11 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, ensure};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Host, binary, component};
 use cloakroom_tests::versions;
+use cloakroom_tests::wait::{pause, wait_until};
 use reqwest::header::ACCEPT;
 
 /// Longest time for a build, a compilation and a swap on a busy machine.
@@ -87,16 +89,15 @@ fn save(host: &Host, name: &str, bytes: impl AsRef<[u8]>) {
 
 /// Repeats a request until the answer has this status and contains `words`. Returns the answer's text.
 async fn answers(browser: &Browser, host: &Host, path: &str, status: u16, words: &str) -> String {
-    let end = Instant::now() + WAIT_MAX;
-    loop {
+    let what = format!("{path} answers {status} with {words:?}");
+    wait_until(&what, WAIT_MAX, async || {
         let answer = browser.get(&host.url(path)).await;
-        if answer.status == status && answer.text.contains(words) {
-            return answer.text;
-        }
+        let is_as_wanted = answer.status == status && answer.text.contains(words);
         let (status, text) = (answer.status, answer.text);
-        assert!(Instant::now() < end, "{status} {text}\n{}", host.log());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        ensure!(is_as_wanted, "{status} {text}\n{}", host.log());
+        Ok(text)
+    })
+    .await
 }
 
 /// Sends a request with one further header field. Returns the status, the fields and the text.
@@ -169,11 +170,12 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
     );
 
     std::fs::remove_file(host.directory.path().join("src/error.txt")).unwrap();
-    let end = Instant::now() + WAIT_MAX;
-    while ask(&host.url("/session"), "x-cloakroom-dev", "x").await.1["x-cloakroom-dev"] != "none" {
-        assert!(Instant::now() < end, "{}", host.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until("no error is left", WAIT_MAX, async || {
+        let (_, headers, _) = ask(&host.url("/session"), "x-cloakroom-dev", "x").await;
+        ensure!(headers["x-cloakroom-dev"] == "none", "{}", host.log());
+        Ok(())
+    })
+    .await;
     assert_eq!(host.log_count("GET "), lines, "{}", host.log());
     answers(&browser, &host, "/session", 200, "2번 접속").await;
 
@@ -316,25 +318,25 @@ async fn a_command_that_fails_at_first_is_mended_in_the_configuration() {
 
 /// Waits until a file contains a line with a process id, and returns the id.
 async fn process_id(host: &Host, name: &str) -> String {
-    let end = Instant::now() + WAIT_MAX;
-    loop {
+    let what = format!("{name} contains a line");
+    wait_until(&what, WAIT_MAX, async || {
         let text = std::fs::read_to_string(host.directory.path().join(name));
-        if let Some(id) = text.unwrap_or_default().strip_suffix('\n') {
-            return id.to_owned();
-        }
-        assert!(Instant::now() < end, "no {name}:\n{}", host.log());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        let text = text.unwrap_or_default();
+        let id = text.strip_suffix('\n').with_context(|| host.log())?;
+        Ok(id.to_owned())
+    })
+    .await
 }
 
 /// Waits until a process is gone or is a zombie that has not been waited for yet.
 async fn gone(id: &str) {
-    let end = Instant::now() + Duration::from_secs(10);
-    let stat = || std::fs::read_to_string(format!("/proc/{id}/stat"));
-    while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(Instant::now() < end, "process {id} lives on");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let what = format!("process {id} is gone");
+    wait_until(&what, Duration::from_secs(10), async || {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+        ensure!(!stat.is_ok_and(|stat| !stat.contains(") Z ")));
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -426,7 +428,7 @@ async fn a_command_that_writes_its_own_sources_comes_to_rest() {
     host.wait_for_log("exclude the files that the command writes from `watch`")
         .await;
     let builds = host.log_count("building: sh make.sh");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    pause(Duration::from_secs(3), "no further build begins").await;
     assert_eq!(
         host.log_count("building: sh make.sh"),
         builds,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::Config;
+use cloakroom_tests::wait::pause;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
@@ -79,7 +80,7 @@ async fn a_busy_host_that_is_told_to_stop_fails_nobody_and_forgets_nothing() {
             tokio::spawn(visit_until_the_end(host.address(), cookie)),
         ));
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    pause(Duration::from_secs(1), "the clients are busy").await;
 
     host.signal("TERM");
 

@@ -1,5 +1,6 @@
 //! A host and a live Express app on one table: they share ids, rows and cookies, and the host preserves every byte that it did not change.
 
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::express::Express;
 use cloakroom_tests::host::{Config, Host, SECRET};
@@ -15,7 +16,7 @@ async fn neighbours() -> (Database, Express, Host) {
         &database.for_express(),
         &json!({ "name": "sessionId", "secret": SECRET, "cookie": { "maxAge": 86_400_000 } }),
     );
-    let host = cloakroom(&database).start();
+    let host = cloakroom(&database).admin("").start();
     (database, express, host)
 }
 
@@ -131,7 +132,7 @@ async fn a_write_by_express_between_our_load_and_our_commit_makes_us_run_again()
     browser.get(&express.url("/set?key=n&value=1")).await;
     let ours = run_script(&browser, &host, &["get n", "sleep 400", "increment n 10"]);
     let theirs = async {
-        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        Operator::of(&host).wait_for_loads(1).await;
         browser.get(&express.url("/set?key=n&value=5")).await;
         browser.get(&express.url("/set?key=other&value=6")).await
     };

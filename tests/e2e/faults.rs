@@ -11,7 +11,11 @@ mod secrets;
 mod visitors;
 mod weather;
 
+use std::time::Duration;
+
+use anyhow::ensure;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::wait_until;
 
 fn scripted(url: &str) -> Config {
     Config::over(url).guest("/s", "fixture-session")
@@ -26,9 +30,9 @@ fn number(text: &str) -> u64 {
 
 /// Waits until a condition holds.
 async fn until(host: &Host, what: &str, is_so: impl AsyncFn() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !is_so().await {
-        assert!(std::time::Instant::now() < end, "{what}\n{}", host.log());
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    wait_until(what, Duration::from_secs(30), async || {
+        ensure!(is_so().await, "{}", host.log());
+        Ok(())
+    })
+    .await;
 }

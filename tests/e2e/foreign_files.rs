@@ -4,10 +4,12 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::Context as _;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, SECRET, binary, component};
+use cloakroom_tests::wait::try_block_until;
 
 /// Longest wait for an answer on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -35,18 +37,15 @@ fn run(folder: &Path, words: &[&str]) -> (Option<i32>, String) {
         ))
         .spawn()
         .unwrap();
-    let end = Instant::now() + WAIT_MAX;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("`cloakroom {}` hangs", words.join(" "));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let what = format!("`cloakroom {}` has ended", words.join(" "));
+    let ended = try_block_until(&what, WAIT_MAX, || {
+        child.try_wait().unwrap().context("it goes on")
+    });
+    let status = ended.unwrap_or_else(|error| {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{error}");
+    });
     let said = std::fs::read_to_string(folder.join("said")).unwrap();
     (status.code(), said)
 }

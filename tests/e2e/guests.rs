@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::pause;
 use reqwest::Method;
 
 use crate::sqlite_rows;
@@ -323,7 +324,7 @@ limits = { deadline = "20ms", memory = "16MiB", request_body = "64KiB", instance
         let mut readings = [0; 3];
         for reading in &mut readings {
             hostile(1_000).await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            pause(Duration::from_secs(1), "the host comes to rest").await;
             *reading = host.resident_kib();
         }
         readings

@@ -1,9 +1,11 @@
 //! Guests that make the host hold bytes for them: the memory limit bounds all of these bytes, and they are freed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::try_wait_until;
 
 /// The requests, each for far more than the limit of 16 MiB, and the expected status.
 ///
@@ -38,6 +40,8 @@ const HOARDS_03: [(&str, u16); 9] = [
 ];
 /// The guest's limit, and twice as much for the host's own memory to serve a request.
 const PEAK_KIB_MAX: u64 = 48 << 10;
+/// Longest wait for the end of the memory's use, far beyond the expected time.
+const REST_TIME_MAX: Duration = Duration::from_secs(60);
 /// The memory that the host may keep once its guests are idle.
 const REST_KIB_MAX: u64 = 64 << 10;
 
@@ -73,14 +77,15 @@ async fn hoard(component: &str, hoards: &[(&str, u16)]) {
 
 /// Returns the host's resident memory once it is at most `wanted`, or after a time far beyond the expected one.
 async fn rest(host: &Host, wanted: u64) -> u64 {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        let now = host.resident_kib();
-        if now <= wanted || Instant::now() > end {
-            return now;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let mut now = host.resident_kib();
+    // The caller checks the value.
+    let _ = try_wait_until("memory is released", REST_TIME_MAX, async || {
+        now = host.resident_kib();
+        ensure!(now <= wanted);
+        Ok(())
+    })
+    .await;
+    now
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

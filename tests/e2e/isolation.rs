@@ -9,6 +9,7 @@ use std::time::Duration;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, repository};
 use cloakroom_tests::swap::{Swap, page_out};
+use cloakroom_tests::wait::pause;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -40,6 +41,8 @@ const SPOILED_KIB: u64 = 4064;
 /// The number of instances that look for traces. They are concurrent enough to use each slot of a spoiler many times.
 const LOOKS: usize = 1000;
 const LOOKS_AT_ONCE: usize = 8;
+/// The interval between two attempts to page out the spoiled memory.
+const PAGING_INTERVAL: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_instance_finds_what_an_earlier_one_left_in_swapped_memory_tables_and_globals() {
@@ -115,7 +118,7 @@ async fn spoil_and_page_out(host: &Host, world: &str) {
         let answers = loop {
             tokio::select! {
                 answers = &mut spoilers => break answers,
-                () = tokio::time::sleep(Duration::from_millis(100)), if swapped < wanted => {
+                () = pause(PAGING_INTERVAL, "the pace of paging out"), if swapped < wanted => {
                     page_out(host.id()).unwrap();
                     swapped = host.swapped_kib();
                 }

@@ -4,10 +4,13 @@ mod secrecy;
 
 use std::time::Duration;
 
+use anyhow::ensure;
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::{pause, wait_until};
 use futures_util::future::{join, join_all};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -112,13 +115,15 @@ async fn the_cookie_of_a_saved_session_goes_out_with_a_500() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destroyed_session_is_not_written_back() {
     for store in stores().await {
-        let host = scripted(&store).start();
+        let host = scripted(&store).admin("").start();
+        let operator = Operator::of(&host);
         let browser = Browser::new();
         script(&browser, &host, &["set n 1"]).await;
         let (slow, replay) = (double(&browser, &host), double(&browser, &host));
+        let before = operator.loads().await;
         let slow = run_script(&slow, &host, &["get n", "sleep 600", "set n 2"]);
         let logout = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            operator.wait_for_loads(before + 1).await;
             script(&browser, &host, &["destroy"]).await
         };
         let (slow, _) = join(slow, logout).await;
@@ -130,7 +135,7 @@ async fn a_destroyed_session_is_not_written_back() {
 /// Law 3: an expired session is never written back, neither by a commit nor by a touch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_session_is_not_written_back() {
-    let host = scripted("sqlite:sessions.sqlite").start();
+    let host = scripted("sqlite:sessions.sqlite").admin("").start();
     let file = host.directory.path().join("sessions.sqlite");
     let in_sqlite = async || {
         let connection = rusqlite::Connection::open(&file).unwrap();
@@ -140,7 +145,7 @@ async fn an_expired_session_is_not_written_back() {
     ends_under_a_guest(&host, in_sqlite).await;
 
     let database = Mariadb::shared().await.fresh_database().await;
-    let host = scripted(&database.url).start();
+    let host = scripted(&database.url).admin("").start();
     let in_mysql = async || {
         for row in database.sessions().await {
             database.overwrite(&row.id, &row.data, 1).await;
@@ -151,20 +156,22 @@ async fn an_expired_session_is_not_written_back() {
 
 /// Runs guests while `expire` sets the expiry of every row to the past.
 async fn ends_under_a_guest(host: &Host, expire: impl AsyncFn()) {
-    let expire = async || {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        expire().await;
-    };
+    let operator = Operator::of(host);
     for last in ["set n 2", "touch"] {
         let browser = Browser::new();
         script(&browser, host, &["set n 1"]).await;
         let (slow, replay) = (double(&browser, host), double(&browser, host));
+        let before = operator.loads().await;
+        let expire = async {
+            operator.wait_for_loads(before + 1).await;
+            expire().await;
+        };
         let lines = ["get n", "sleep 600", last];
-        let (slow, ()) = join(run_script(&slow, host, &lines), expire()).await;
+        let (slow, ()) = join(run_script(&slow, host, &lines), expire).await;
         if last == "touch" {
             assert_eq!(slow.text, "1\nok\nok\n");
             // The answer does not wait for a touch.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            pause(Duration::from_millis(300), "the touch writes nothing back").await;
         } else {
             is_detached(&slow);
         }
@@ -198,20 +205,23 @@ async fn parallel_updates_are_all_kept() {
 /// Law 5: a client that hangs up does not cancel a commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_hangs_up_does_not_undo_its_request() {
-    let host = scripted("sqlite:sessions.sqlite").start();
+    let host = scripted("sqlite:sessions.sqlite").admin("").start();
+    let operator = Operator::of(&host);
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
     let cookie = browser.cookies(&host.url("/")).unwrap();
     let request = request(&cookie, "set n 2\nsleep 300\nset done true");
+    let before = operator.loads().await;
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    operator.wait_for_loads(before + 1).await;
     drop(stream);
-    let end = std::time::Instant::now() + Duration::from_secs(5);
-    while script(&browser, &host, &["get n", "get done"]).await != ["2", "true"] {
-        assert!(std::time::Instant::now() < end, "the commit was cancelled");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("the commit is made", Duration::from_secs(5), async || {
+        let values = script(&browser, &host, &["get n", "get done"]).await;
+        ensure!(values == ["2", "true"], "{values:?}");
+        Ok(())
+    })
+    .await;
 }
 
 /// Law 6: a guest never sees the host's cookie and cannot set it.
@@ -289,7 +299,9 @@ async fn a_store_out_of_reach_is_never_an_anonymous_session() {
     let proxy = ChaosProxy::to_port(database.port).await;
     let host = scripted(&database.url_through(proxy.port()))
         .guest("/f", "fixture-faults")
+        .admin("")
         .start();
+    let operator = Operator::of(&host);
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
     proxy.refuse().await;
@@ -308,8 +320,9 @@ async fn a_store_out_of_reach_is_never_an_anonymous_session() {
     ] {
         proxy.forward().await;
         until_answered(&browser, &host).await;
+        let before = operator.loads().await;
         let outage = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            operator.wait_for_loads(before + 1).await;
             proxy.refuse().await;
         };
         let (answer, ()) = join(run_script(&browser, &host, &lines), outage).await;
@@ -324,9 +337,10 @@ fn is_refused(answer: &Answer) {
 }
 
 async fn until_answered(browser: &Browser, host: &Host) {
-    let end = std::time::Instant::now() + Duration::from_secs(15);
-    while run_script(browser, host, &["get a"]).await.status != 200 {
-        assert!(std::time::Instant::now() < end, "{}", host.log());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    wait_until("the store answers", Duration::from_secs(15), async || {
+        let status = run_script(browser, host, &["get a"]).await.status;
+        ensure!(status == 200, "{status}\n{}", host.log());
+        Ok(())
+    })
+    .await;
 }

@@ -2,13 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::wait_until;
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::{run_script, script};
+
+/// Longest wait until a guest's only instance is in use.
+const INSTANCE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Starts a host with one guest under these limits.
 fn limited(component: &str, limits: &str) -> Host {
@@ -104,11 +110,12 @@ async fn a_thousand_requests_that_find_no_instance_are_one_warning() {
         while status_of(&visitor, &busy).await == Some(503) {}
     });
     let browser = Browser::new();
-    let end = Instant::now() + Duration::from_secs(10);
-    while browser.get(&url).await.status != 503 {
-        assert!(Instant::now() < end, "the instance is free");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_until("the instance is in use", INSTANCE_WAIT_MAX, async || {
+        let status = browser.get(&url).await.status;
+        ensure!(status == 503);
+        Ok(())
+    })
+    .await;
     for _ in 0..20 {
         let answers = join_all((0..50).map(|_| browser.get(&url))).await;
         assert!(answers.iter().all(|a| a.status == 503), "{answers:?}");
@@ -135,10 +142,12 @@ async fn a_guest_at_its_limit_keeps_no_other_from_an_instance() {
             "limits = { instances = 2, waiting = 50 }",
         )
         .guest_with("/free", "fixture-faults", "")
+        .admin("")
         .start();
+    let operator = Operator::of(&host);
     let full = join_all((0..6).map(|_| status(&host, "/full/sleep?300")));
     let free = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        operator.wait_for_instances("fixture-faults0", 2).await;
         let mut codes = Vec::new();
         for _ in 0..20 {
             codes.push(status(&host, "/free/").await);

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use futures_util::future::{join, join_all};
@@ -65,7 +66,9 @@ impl Round {
         let (stop, before) = (AtomicBool::new(false), durations(host).len());
         let count = async {
             // Start to count once all loops run.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            let in_flight = "cloakroom_requests_in_flight";
+            let loops = Some(LOOPS as f64);
+            Operator::of(host).wait_for_metric(in_flight, loops).await;
             let rate = counter_rate(host).await;
             stop.store(true, Ordering::Relaxed);
             rate
@@ -102,6 +105,7 @@ async fn noisy(component: &str) {
     let host = Config::over("memory:")
         .guest("/session", "counter")
         .guest_with("/noise", component, limits)
+        .admin("")
         .start();
     let mut rounds = Vec::new();
     while rounds.len() < 3 {

@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
-use cloakroom_tests::host::Config;
+use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::wait_until;
 use futures_util::future::join_all;
 
 use crate::{run_script, script};
+
+/// Longest time until a host serves sessions again once its database does.
+const RECOVERY_TIME_MAX: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_store_refuses_sessions_and_nothing_else() {
@@ -70,21 +75,19 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
     );
 
     server.start_again().await;
-    let end = Instant::now() + Duration::from_secs(15);
-    loop {
-        let answer = run_script(&browser, &host, &["get n"]).await;
-        if answer.status == 200 {
-            assert_eq!(answer.text, "1\n", "nothing was changed");
-            break;
-        }
-        assert_eq!(answer.status, 503);
-        assert!(
-            Instant::now() < end,
-            "the host did not recover:\n{}",
-            host.log()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let text = recovered(&browser, &host).await;
+    assert_eq!(text, "1\n", "nothing was changed");
+}
+
+/// Repeats a read until the host answers it. Returns the text of the answer.
+async fn recovered(browser: &Browser, host: &Host) -> String {
+    wait_until("the host recovers", RECOVERY_TIME_MAX, async || {
+        let answer = run_script(browser, host, &["get n"]).await;
+        assert!([200, 503].contains(&answer.status), "{}", answer.text);
+        ensure!(answer.status == 200, "{}", host.log());
+        Ok(answer.text)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,15 +109,7 @@ async fn a_store_that_hangs_is_answered_within_the_deadline() {
         start.elapsed()
     );
     proxy.forward().await;
-    let end = Instant::now() + Duration::from_secs(15);
-    while run_script(&browser, &host, &["get n"]).await.status != 200 {
-        assert!(
-            Instant::now() < end,
-            "the host did not recover:\n{}",
-            host.log()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    recovered(&browser, &host).await;
     assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
 }
 
@@ -211,12 +206,17 @@ async fn an_outage_is_told_by_its_changes_and_not_by_its_requests() {
     }
     assert!(refused >= 500, "{refused} of 600 met the outage");
     server.start_again().await;
-    let end = Instant::now() + Duration::from_secs(30);
-    while host.log_count("the session store answers again") == 0 {
-        assert!(Instant::now() < end, "{}", host.log());
-        run_script(&browser, &host, &["get n"]).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    wait_until(
+        "the log tells the end",
+        Duration::from_secs(30),
+        async || {
+            run_script(&browser, &host, &["get n"]).await;
+            let told = host.log_count("the session store answers again");
+            ensure!(told > 0, "{}", host.log());
+            Ok(())
+        },
+    )
+    .await;
     let log = host.log().split_off(before);
     let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     // A database that is still starting may fail once more.

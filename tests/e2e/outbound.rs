@@ -4,16 +4,21 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, binary};
+use cloakroom_tests::wait::wait_until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::script;
 
 const WORLDS: [&str; 2] = ["fixture-session", "fixture-session-service"];
+/// Longest wait until a guest has all connections that it can get.
+const HOARD_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A local server that counts its connections and requests.
 struct Server {
@@ -300,11 +305,14 @@ async fn a_guest_that_hoards_connections_leaves_descriptors_for_visitors_and_the
         assert!(max >= 1.0);
         let refused = format!("cloakroom_guest_outbound_refusals_total{{guest=\"{component}0\"}}");
         // The hoarding guest has all connections that it can get, and some of its calls have been refused.
-        while operator.metric("cloakroom_outbound_connections").await < Some(max)
-            || operator.metric(&refused).await < Some(1.0)
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        wait_until("the guest hoards", HOARD_TIME_MAX, async || {
+            let open = operator.metric("cloakroom_outbound_connections").await;
+            ensure!(open >= Some(max), "{open:?} connections");
+            let refusals = operator.metric(&refused).await;
+            ensure!(refusals >= Some(1.0), "{refusals:?} refusals");
+            Ok(())
+        })
+        .await;
         for _ in 0..25 {
             let answer = Browser::new().get(&host.url("/hello")).await;
             assert_eq!(answer.status, 200, "{component}");

@@ -3,14 +3,19 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::ensure;
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, SECRET, binary, component};
 use cloakroom_tests::versions::{answer, hello};
+use cloakroom_tests::wait::{pause, wait_until};
 
 const TAKEN_OVER: &str = "the configuration was read again";
 const REFUSED: &str = "reload refused: ";
+/// Longest wait for a new version or route.
+const SWAP_TIME_MAX: Duration = Duration::from_secs(30);
 
 fn base() -> Config {
     Config::over("memory:").guest("/session", "counter")
@@ -30,7 +35,7 @@ async fn refused(host: &Host, config: &Config, faults: usize) -> Vec<String> {
     host.configure(config);
     host.signal("HUP");
     host.wait_for_log_count(REFUSED, before + faults).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    pause(Duration::from_millis(300), "no further line follows").await;
     let log = host.log();
     let lines = log.lines().filter(|line| line.contains(REFUSED));
     let lines: Vec<_> = lines.skip(before).map(str::to_owned).collect();
@@ -73,10 +78,12 @@ async fn guests_and_routes_come_and_go() {
 
     // The host watches the file of a guest added by a reload like any other.
     fs::write(&file, hello(2)).unwrap();
-    let end = Instant::now() + Duration::from_secs(30);
-    while visitor.get(&host.url("/new")).await.text != answer(2) {
-        assert!(Instant::now() < end, "{}", host.log());
-    }
+    wait_until("version 2 serves", SWAP_TIME_MAX, async || {
+        let text = visitor.get(&host.url("/new")).await.text;
+        ensure!(text == answer(2), "{text}\n{}", host.log());
+        Ok(())
+    })
+    .await;
     // A changed setting creates a new version of the guest.
     let keys = "environment = { A = \"b\" }";
     reload(&host, &base().guest_at("/new", "new", &file, keys)).await;
@@ -177,11 +184,14 @@ async fn secrets_are_rotated_under_way() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_a_removed_guest_finish() {
-    let host = base().guest("/f", "fixture-faults").start();
+    let without = base().admin("");
+    let host = without.clone().guest("/f", "fixture-faults").start();
     let url = host.url("/f/sleep?2500");
     let request = tokio::spawn(async move { Browser::new().get(&url).await });
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    reload(&host, &base()).await;
+    Operator::of(&host)
+        .wait_for_instances("fixture-faults1", 1)
+        .await;
+    reload(&host, &without).await;
     assert!(!request.is_finished(), "{}", host.log());
     assert_eq!(status(&host, "/f/sleep?0").await, 404);
     let answer = request.await.unwrap();
@@ -198,10 +208,11 @@ async fn no_signal_is_lost_however_fast_they_come() {
         host.signal("HUP");
         host.configure(&with(&other));
         host.signal("HUP");
-        let end = Instant::now() + Duration::from_secs(30);
-        while status(&host, &other).await != 200 {
-            assert!(Instant::now() < end, "{}", host.log());
-        }
+        wait_until("the last route serves", SWAP_TIME_MAX, async || {
+            ensure!(status(&host, &other).await == 200, "{}", host.log());
+            Ok(())
+        })
+        .await;
         assert_eq!(status(&host, &one).await, 404, "the last one holds");
     }
 }

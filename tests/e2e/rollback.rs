@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, component};
 use cloakroom_tests::versions::{answer, hello};
+use cloakroom_tests::wait::pause;
 
 const CLIENTS: usize = 6;
 
@@ -62,9 +63,10 @@ async fn a_version_that_traps_on_every_second_request_is_taken_back_under_load()
     let settled = Instant::now() + Duration::from_secs(1);
     host.wait_for_log("the last request of an old version has ended")
         .await;
-    tokio::time::sleep(settled.saturating_duration_since(Instant::now())).await;
+    let left = settled.saturating_duration_since(Instant::now());
+    pause(left, "the last answers of the bad version arrive").await;
     let failed_until_then = failed.load(Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    pause(Duration::from_secs(1), "no further request fails").await;
     is_over.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();

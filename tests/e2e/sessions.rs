@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::pause;
 
 use crate::{id_of, run_script, script, sqlite_rows};
 
@@ -312,7 +313,7 @@ async fn an_idle_session_ends_and_a_used_one_goes_on() {
     script(&idle, &host, &["set a 1"]).await;
     script(&used, &host, &["set a 1"]).await;
     for _ in 0..5 {
-        tokio::time::sleep(Duration::from_millis(900)).await;
+        pause(Duration::from_millis(900), "less than the expiration").await;
         assert_eq!(script(&used, &host, &["get a"]).await, ["1"]);
     }
     assert_eq!(script(&idle, &host, &["get a"]).await, ["none"]);
@@ -326,7 +327,7 @@ async fn an_absolute_lifetime_ends_a_session_that_is_used_all_the_time() {
     let cookie = browser.cookies(&host.url("/")).unwrap();
     let mut seen = Vec::new();
     for _ in 0..12 {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        pause(Duration::from_millis(500), "the lifetime passes").await;
         let same = Browser::with_cookie(&host.url("/"), &cookie);
         seen.push(script(&same, &host, &["get n"]).await.remove(0));
     }

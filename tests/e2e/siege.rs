@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::raw_h2::{INITIAL_WINDOW_SIZE, RawH2, connect_from};
+use cloakroom_tests::wait::pause;
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -45,8 +46,7 @@ async fn good_visitors_get_their_answers_beside_all_hostile_clients() {
     };
 
     let attack = Attack::start(host.address(), black_hole);
-    // Let the hostile clients connect before the visitors start.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pause(Duration::from_secs(2), "the attack alone").await;
     let memory = tokio::spawn(memory(Arc::clone(&host), length));
     let latencies = visit(&host, length).await;
     let connections = attack.stop().await;
@@ -113,7 +113,8 @@ async fn visit(host: &Arc<Host>, length: Duration) -> Vec<Duration> {
                 );
                 let hello = browser.get(&host.url("/hello")).await;
                 assert_eq!(hello.status, 200, "visitor {number}: {}", hello.text);
-                tokio::time::sleep(Duration::from_millis(400 + number as u64 * 3)).await;
+                let interval = Duration::from_millis(400 + number as u64 * 3);
+                pause(interval, "the visitor's pace").await;
             }
             latencies
         })
@@ -160,7 +161,7 @@ async fn memory(host: Arc<Host>, length: Duration) -> (u64, u64) {
         } else {
             largest = now.max(largest);
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pause(Duration::from_secs(1), "the interval of the readings").await;
     }
     (warm, largest)
 }
@@ -269,7 +270,7 @@ impl Attack {
                     attacker.connections.fetch_add(1, Ordering::Relaxed);
                     // A hostile client expects errors.
                     let _ = client(attacker.clone()).await;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    pause(Duration::from_millis(100), "the attacker's pace").await;
                 }
             };
             let machines = self.machines.0.as_ref().expect("until it is dropped");
@@ -366,7 +367,7 @@ async fn slow_reader(attacker: Attacker) -> std::io::Result<()> {
     let mut stream = attacker.h1(head).await?;
     let mut byte = [0];
     while stream.read(&mut byte).await? > 0 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pause(Duration::from_secs(1), "the pace of a slow reader").await;
     }
     Ok(())
 }
@@ -378,7 +379,7 @@ async fn tiny_chunks(attacker: Attacker) -> std::io::Result<()> {
     let piece = b"1\r\nx\r\n".repeat(500);
     for _ in 0..200 {
         stream.write_all(&piece).await?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        pause(Duration::from_millis(20), "the attacker's pace").await;
     }
     stream.write_all(b"0\r\n\r\n").await?;
     let mut answer = [0; 1024];
@@ -389,7 +390,7 @@ async fn tiny_chunks(attacker: Attacker) -> std::io::Result<()> {
 async fn broken_uploads(attacker: Attacker) -> std::io::Result<()> {
     let head = b"POST /upload/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nxxxx";
     let _stream = attacker.h1(head).await?;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    pause(Duration::from_millis(50), "the upload begins").await;
     Ok(())
 }
 
@@ -409,7 +410,7 @@ async fn hostile_guest(attacker: Attacker) -> std::io::Result<()> {
     let head = format!("GET /hostile/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let mut stream = attacker.h1(head.as_bytes()).await?;
     stream.read_to_end(&mut Vec::new()).await?;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    pause(Duration::from_millis(400), "the attacker's pace").await;
     Ok(())
 }
 

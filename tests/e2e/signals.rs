@@ -1,28 +1,37 @@
 //! Shutdown of the host: the first signal lets requests finish, and a second one ends the host at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::ensure;
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::wait_until;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-
-/// The time for a request to reach its guest.
-const UNDER_WAY: Duration = Duration::from_millis(400);
 
 fn host() -> Host {
     let keys = "limits = { deadline = \"90s\" }\nsession = \"write\"";
     let config = Config::over("memory:").guest_with("/f", "fixture-faults", keys);
-    config.top("server = { grace = \"90s\" }").start()
+    let config = config.top("server = { grace = \"90s\" }");
+    config.admin("").start()
+}
+
+/// Waits until the request has reached its guest.
+async fn is_under_way(host: &Host) {
+    Operator::of(host)
+        .wait_for_instances("fixture-faults0", 1)
+        .await;
 }
 
 /// Waits until the host no longer listens, which means that the first signal has arrived.
 async fn closed(host: &Host) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while TcpStream::connect(host.address()).await.is_ok() {
-        assert!(Instant::now() < end, "it still listens:\n{}", host.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until("the host is closed", Duration::from_secs(10), async || {
+        let connected = TcpStream::connect(host.address()).await;
+        ensure!(connected.is_err(), "{}", host.log());
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +40,7 @@ async fn the_first_signal_lets_a_request_finish_and_ends_well() {
         let mut host = host();
         let url = host.url("/f/sleep?2500");
         let request = tokio::spawn(async move { Browser::new().get(&url).await });
-        tokio::time::sleep(UNDER_WAY).await;
+        is_under_way(&host).await;
         host.signal(signal);
         closed(&host).await;
         assert!(!request.is_finished(), "it was under way:\n{}", host.log());
@@ -54,7 +63,7 @@ async fn a_second_signal_ends_it_at_once() {
         let mut link = TcpStream::connect(host.address()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
         link.write_all(request.as_bytes()).await.unwrap();
-        tokio::time::sleep(UNDER_WAY).await;
+        is_under_way(&host).await;
         host.signal(signals[0]);
         closed(&host).await;
         assert!(host.is_running(), "{}", host.log());

@@ -4,11 +4,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, binary};
 use cloakroom_tests::port::Port;
+use cloakroom_tests::wait::{try_wait_until, wait_until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -32,6 +34,18 @@ impl Drop for Stalled {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until the process has ended. Kills a process that does not end.
+async fn has_ended(child: &mut Child) -> ExitStatus {
+    let ended = try_wait_until("the host has ended", WAIT_MAX, async || {
+        child.try_wait().unwrap().context("it goes on")
+    });
+    let ended = ended.await;
+    ended.unwrap_or_else(|error| {
+        let _ = child.kill();
+        panic!("{error}");
+    })
 }
 
 fn serve(folder: &Path, config: &Config) -> Command {
@@ -105,14 +119,7 @@ impl Stalled {
     }
 
     async fn ended(&mut self) -> ExitStatus {
-        let end = Instant::now() + WAIT_MAX;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "it goes on");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        has_ended(&mut self.child).await
     }
 
     /// Returns the number of dropped lines of this kind according to the metrics.
@@ -145,9 +152,11 @@ async fn a_second_signal_ends_it_at_once_though_nobody_reads_its_log() {
     let request = format!("GET {}/sleep?290000 HTTP/1.1\r\nhost: x\r\n\r\n", host.path);
     link.write_all(request.as_bytes()).await.unwrap();
     host.signal();
-    while TcpStream::connect(host.address).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("the host is closed", WAIT_MAX, async || {
+        ensure!(TcpStream::connect(host.address).await.is_err());
+        Ok(())
+    })
+    .await;
     host.signal();
     assert_eq!(host.ended().await.code(), Some(1));
 }
@@ -213,12 +222,11 @@ async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
     let stderr = writer.try_clone().unwrap();
     let mut child = command.stdout(writer).stderr(stderr).spawn().unwrap();
-    let end = Instant::now() + WAIT_MAX;
     let url = format!("http://{port}/");
-    while TcpStream::connect(port).await.is_err() {
-        assert!(Instant::now() < end, "it does not listen");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("the host listens", WAIT_MAX, async || {
+        Ok(TcpStream::connect(port).await?)
+    })
+    .await;
     let answer = Browser::new().get(&url).await;
     let pid = child.id().to_string();
     assert!(
@@ -228,16 +236,7 @@ async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
             .unwrap()
             .success()
     );
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > end {
-            let _ = child.kill();
-            panic!("it goes on");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let status = has_ended(&mut child).await;
     assert_eq!((answer.status, status.code()), (200, Some(0)));
     drop(reader);
 }

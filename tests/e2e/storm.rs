@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::{Database, Mariadb};
@@ -16,7 +17,8 @@ const STORM_MAX: Duration = Duration::from_secs(300);
 async fn two_hosts(database: &Database) -> (Host, Host) {
     let config = Config::over(&database.url)
         .guest("/s", "fixture-session")
-        .guest("/session", "counter");
+        .guest("/session", "counter")
+        .admin("");
     (config.start(), config.start())
 }
 
@@ -140,10 +142,14 @@ async fn a_logout_during_the_storm_stays_a_logout() {
     let clients = (0..CLIENTS).map(|client| {
         let host = [&one, &two][client % 2];
         let browser = Browser::with_cookie(&host.url("/"), &cookie);
-        async move { run_script(&browser, host, &["get n", "sleep 700", "increment n 1"]).await }
+        let lines = ["get n", "sleep 700", "increment n 1"];
+        async move { run_script(&browser, host, &lines).await }
     });
     let logout = async {
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        for host in [&one, &two] {
+            let half = CLIENTS as u64 / 2;
+            Operator::of(host).wait_for_loads(half).await;
+        }
         run_script(
             &Browser::with_cookie(&two.url("/"), &cookie),
             &two,

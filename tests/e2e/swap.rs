@@ -8,12 +8,16 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::ensure;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, component};
 use cloakroom_tests::versions::{answer, counter, hello};
+use cloakroom_tests::wait::{pause, wait_until};
 
 /// The log text for a file that is refused.
 const REFUSED: &str = "a new version was rejected";
+/// Longest wait for a version on a busy machine.
+const SWAP_TIME_MAX: Duration = Duration::from_secs(30);
 /// Enough time for a host to notice a change, on a busy machine.
 const NOTICED: Duration = Duration::from_millis(1500);
 /// Twice the time for which a host waits for a file that is not closed.
@@ -66,7 +70,7 @@ impl Stage {
 
     /// Waits and checks that the same version still serves, with the same version number.
     async fn stays(&self, number: usize, guest_version: usize) {
-        tokio::time::sleep(NOTICED).await;
+        pause(NOTICED, "no other version comes").await;
         assert_eq!(self.says().await, answer(number), "{}", self.host.log());
         let line = self.host.access_line("/").await;
         let version = format!("guest_version={guest_version} ");
@@ -77,20 +81,16 @@ impl Stage {
 /// Repeats the request until the answer is `wanted`. Returns the time it took.
 async fn until(host: &Host, browser: &Browser, path: &str, wanted: &str) -> Duration {
     let start = Instant::now();
-    loop {
+    let what = format!("{path} answers {wanted:?}");
+    wait_until(&what, SWAP_TIME_MAX, async || {
         let answer = browser.get(&host.url(path)).await;
         assert_eq!(answer.status, 200, "{}\n{}", answer.text, host.log());
-        if answer.text == wanted {
-            return start.elapsed();
-        }
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "still {:?}:\n{}",
-            answer.text,
-            host.log()
-        );
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+        let text = answer.text;
+        ensure!(text == wanted, "still {text:?}:\n{}", host.log());
+        Ok(())
+    })
+    .await;
+    start.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +140,7 @@ async fn a_slow_writer_is_waited_for() {
     let mut file = File::create(stage.path("x.wasm")).unwrap();
     for chunk in bytes.chunks(bytes.len() / 10) {
         file.write_all(chunk).unwrap();
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        pause(Duration::from_millis(120), "the pace of a slow writer").await;
         assert_eq!(stage.says().await, answer(1), "it is not whole");
     }
     drop(file);
@@ -154,7 +154,7 @@ async fn a_slow_writer_is_waited_for() {
         let mut file = options.open(stage.path("x.wasm")).unwrap();
         file.write_all(chunk).unwrap();
         drop(file);
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        pause(Duration::from_millis(120), "the pace of a slow writer").await;
         if n < 9 {
             assert_eq!(stage.says().await, answer(2), "it is not whole");
         }
@@ -213,7 +213,7 @@ async fn a_file_that_is_gone_is_told_once_and_taken_when_it_is_back() {
         .host
         .wait_for_log("the component's file is gone")
         .await;
-    tokio::time::sleep(QUIET_TWICE).await;
+    pause(QUIET_TWICE, "nothing else is told").await;
     assert_eq!(
         stage.says().await,
         answer(1),
@@ -226,7 +226,7 @@ async fn a_file_that_is_gone_is_told_once_and_taken_when_it_is_back() {
     // The same with its directory, which is replaced by another one.
     for number in 3..5 {
         fs::remove_dir_all(stage.path("d")).unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        pause(Duration::from_millis(200), "the folder is gone").await;
         fs::create_dir(stage.path("d")).unwrap();
         fs::write(stage.path("d/x.wasm"), hello(number)).unwrap();
         stage.becomes(number).await;
@@ -248,7 +248,7 @@ async fn a_bad_file_is_refused_once_and_a_good_one_taken_after_it() {
     let whole = hello(2);
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     stage.host.wait_for_log("damaged or incomplete").await;
-    tokio::time::sleep(QUIET_TWICE).await;
+    pause(QUIET_TWICE, "the file is refused only once").await;
     stage.stays(1, 1).await;
     assert_eq!(stage.host.log_count(REFUSED), 2, "{}", stage.host.log());
 
@@ -285,15 +285,17 @@ async fn a_version_that_was_taken_back_does_not_come_again_by_itself() {
     let file = stage.path("x.wasm");
     let bad = component("fixture-faults");
     fs::copy(&bad, &file).unwrap();
-    let end = Instant::now() + Duration::from_secs(30);
-    while !stage
-        .host
-        .log()
-        .contains("an earlier version is live again")
-    {
-        stage.browser.get(&stage.host.url("/trap")).await;
-        assert!(Instant::now() < end, "{}", stage.host.log());
-    }
+    wait_until(
+        "an earlier version is live again",
+        SWAP_TIME_MAX,
+        async || {
+            stage.browser.get(&stage.host.url("/trap")).await;
+            let log = stage.host.log();
+            ensure!(log.contains("an earlier version is live again"), log);
+            Ok(())
+        },
+    )
+    .await;
     stage.stays(1, 1).await;
     fs::copy(&bad, &file).unwrap();
     stage.host.signal("HUP");
@@ -345,14 +347,12 @@ async fn a_swap_of_the_counter_takes_a_moment() {
         fs::write(&new, counter(letter)).unwrap();
         fs::rename(&new, &file).unwrap();
         let renamed_at = Instant::now();
-        loop {
+        wait_until("the new version serves", SWAP_TIME_MAX, async || {
             let text = browser.get(&host.url("/session")).await.text;
-            if text.ends_with(&format!("{letter} 접속")) {
-                break;
-            }
-            assert!(renamed_at.elapsed() < Duration::from_secs(30), "{text}");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+            ensure!(text.ends_with(&format!("{letter} 접속")), text);
+            Ok(())
+        })
+        .await;
         waits.push(renamed_at.elapsed());
     }
     waits.sort();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::pause;
 use reqwest::Client;
 use reqwest::header::COOKIE;
 
@@ -85,7 +86,7 @@ async fn a_domain_that_is_added_locks_nobody_out() {
 
     let after = config("cookie = { domain = \"example.com\" }").start();
     let url = url(&after);
-    tokio::time::sleep(expiration + Duration::from_secs(2)).await;
+    pause(expiration + Duration::from_secs(2), "the session expires").await;
     for number in 1..=3 {
         let answer = visitor.post(&url, login).await;
         assert_eq!(answer.status, 200, "login {number}");

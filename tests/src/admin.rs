@@ -12,6 +12,8 @@ use crate::wait::wait_until;
 
 /// Longest wait for the effect of a call.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The number of loads of sessions.
+const LOADS: &str = "cloakroom_store_duration_seconds_count{call=\"load\"}";
 
 /// A client of a host's admin interface.
 #[derive(Clone, Debug)]
@@ -90,6 +92,27 @@ impl Operator {
     pub async fn wait_for_instances(&self, guest: &str, count: usize) {
         let series = format!("cloakroom_guest_instances{{guest=\"{guest}\"}}");
         self.wait_for_metric(&series, Some(count as f64)).await;
+    }
+
+    /// Returns how many loads of sessions the store has answered.
+    pub async fn loads(&self) -> u64 {
+        // No metric of this name is there before the first one.
+        self.metric(LOADS).await.unwrap_or_default() as u64
+    }
+
+    /// Waits until the store has answered this many loads of sessions. The host loads a session once for each visit: at the start, or some
+    /// milliseconds later where it starts with a snapshot. So a guest that sleeps has its session by then.
+    ///
+    /// # Panics
+    /// If the store does not answer so many in time.
+    pub async fn wait_for_loads(&self, count: u64) {
+        let what = format!("the store has answered {count} loads");
+        wait_until(&what, PATIENCE, async || {
+            let loads = self.loads().await;
+            ensure!(loads >= count, "{loads}");
+            Ok(())
+        })
+        .await;
     }
 
     /// Waits until a metric has this value, or for `None` until it is gone.

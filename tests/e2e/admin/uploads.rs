@@ -1,7 +1,5 @@
 //! Slow uploads of components do not block other uploads.
 
-use std::time::Duration;
-
 use cloakroom_tests::admin::Operator;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,12 +15,15 @@ async fn uploads_that_stall_keep_no_other_from_the_host() {
     for _ in 0..8 {
         let mut link = TcpStream::connect(address).await.unwrap();
         let head = format!(
-            "PUT /guests/{HELLO} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 100000\r\n\r\n\0asm"
+            "PUT /guests/{HELLO} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 100000\r\nexpect: 100-continue\r\n\r\n\0asm"
         );
         link.write_all(head.as_bytes()).await.unwrap();
+        // The host sends this when it begins to read the body.
+        let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        link.read_exact(&mut go_on).await.unwrap();
+        assert!(go_on.starts_with(b"HTTP/1.1 100 "));
         stalled.push(link);
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
 
     let answer = operator.put(HELLO, other()).await;
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::Config;
 use cloakroom_tests::raw_h2::{INITIAL_WINDOW_SIZE, RawH2};
+use cloakroom_tests::wait::pause;
 
 use super::WORLDS;
 
@@ -48,10 +50,13 @@ async fn longer_answers_that_are_not_taken_keep_half_of_the_instances_while_othe
             );
             let host = Config::over("memory:")
                 .guest_with("/s", world, &keys)
+                .admin("")
                 .start();
             let stalled = untaken(&host, "/s/huge?2", instances).await;
             let linger = tokio::spawn(stalled.linger());
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            Operator::of(&host)
+                .wait_for_instances(&format!("{world}0"), instances as usize)
+                .await;
             let browser = Browser::new();
             for _ in 0..10 {
                 assert_eq!(browser.get(&host.url("/s/")).await.status, 200, "{world}");
@@ -72,7 +77,7 @@ async fn an_answer_that_is_taken_slowly_comes_whole() {
             assert!(piece.iter().all(|byte| *byte == b'x'));
             bytes += piece.len();
             if bytes < 1 << 20 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                pause(Duration::from_millis(5), "the pace of a slow client").await;
             }
         }
         assert_eq!(bytes, 3 << 20, "{world}");

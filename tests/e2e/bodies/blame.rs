@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, component};
 use cloakroom_tests::versions::hello;
+use cloakroom_tests::wait::pause;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -24,6 +26,7 @@ async fn replaced(world: &str, server: &str, keys: &str) -> (Host, tempfile::Tem
     let host = Config::over("memory:")
         .top(server)
         .guest_at("/", "x", &file, &keys)
+        .admin("")
         .start();
     replace(&file, &component(world));
     host.wait_for_log("replaced=1").await;
@@ -64,7 +67,7 @@ async fn bodies_that_break_off_or_stall_take_no_version_back() {
             let ended = if keys.is_empty() { 20 } else { 10 };
             host.wait_for_log_count("status=400", ended).await;
             host.wait_for_log_count("status=408", ended).await;
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            pause(Duration::from_millis(300), "nothing is rolled back").await;
             assert!(!is_taken_back(&host), "{world} {keys}: {}", host.log());
             assert_eq!(
                 host.log_count("a guest gave no answer"),
@@ -106,7 +109,9 @@ async fn a_version_that_hangs_is_taken_back_although_its_clients_have_left() {
             stream.write_all(request).await.unwrap();
             clients.push(stream);
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        Operator::of(&host)
+            .wait_for_instances("x", clients.len())
+            .await;
         drop(clients);
         host.wait_for_log(TAKEN_BACK).await;
     }

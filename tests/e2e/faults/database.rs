@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::host::Config;
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::{pause, wait_until};
 use futures_util::future::{join, join_all};
 use mysql_async::prelude::Queryable as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +16,9 @@ use tokio::net::TcpListener;
 
 use super::{number, scripted, until};
 use crate::{id_of, run_script, script};
+
+/// Longest wait until a statement waits for a lock.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Fault 2: the database restarts between a request's read and its commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +32,9 @@ async fn a_restart_between_read_and_commit_is_not_seen_by_the_visitor() {
     );
     let host = Config::over(&database.url)
         .guest_with("/s", "fixture-session", &keys)
+        .admin("")
         .start();
+    let operator = Operator::of(&host);
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
     // The guest waits for an answer, which the test sends when the database has restarted.
@@ -52,11 +59,12 @@ async fn a_restart_between_read_and_commit_is_not_seen_by_the_visitor() {
     );
 
     // This time the server is killed and returns only after the commit was attempted. The answer is a 503, or the commit happened once.
-    let lines = ["get n", "sleep 1000", "increment n 1"];
+    let lines = ["get n", "sleep 500", "increment n 1"];
+    let before = operator.loads().await;
     let restart = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        operator.wait_for_loads(before + 1).await;
         server.kill().await;
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        pause(Duration::from_millis(1500), "the commit meets the outage").await;
         server.start_again().await;
     };
     let (answer, ()) = join(run_script(&browser, &host, &lines), restart).await;
@@ -108,10 +116,16 @@ async fn a_deadlocks_victim_is_sent_again_without_another_run() {
             database.name
         );
         let mut looker = server.admin().await;
-        while looker.query_first(&waits).await.unwrap() != Some(1_u64) {
-            // The server caches this table for a moment, so more frequent queries return old data.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        wait_until("ours waits for the lock", LOCK_WAIT_MAX, async || {
+            let waiting: Option<u64> = looker.query_first(&waits).await.unwrap();
+            if waiting != Some(1) {
+                // The server caches this table for a moment.
+                pause(Duration::from_millis(200), "sooner queries return old data").await;
+            }
+            ensure!(waiting == Some(1), "{waiting:?} wait");
+            Ok(())
+        })
+        .await;
         let select = "SELECT session_id FROM sessions WHERE session_id = ? FOR UPDATE";
         let locked: Option<String> = other.exec_first(select, (&id,)).await.unwrap();
         assert_eq!(locked, Some(id.clone()), "ours was rolled back");

@@ -2,10 +2,13 @@
 //! use, and one short round of power cuts (`long::power` runs many).
 
 use std::path::Path;
+use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::disk::Disk;
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::wait_until;
 use futures_util::future::join_all;
 
 use super::{number, scripted, until};
@@ -139,7 +142,12 @@ async fn a_hot_copy_under_load_is_whole_and_serves() {
         }
     }));
     let copying = async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        wait_until("all visitors count", Duration::from_secs(30), async || {
+            let counts = before.lock().unwrap();
+            ensure!(counts.iter().all(|count| *count > 0), "{counts:?}");
+            Ok(())
+        })
+        .await;
         let least = before.lock().unwrap().clone();
         let (from, to) = (file.clone(), copy.clone());
         let copied = tokio::task::spawn_blocking(move || {

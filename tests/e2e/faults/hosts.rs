@@ -10,6 +10,7 @@ use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
 use cloakroom_tests::nginx::Nginx;
 use cloakroom_tests::port::Port;
+use cloakroom_tests::wait::pause;
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable as _;
 
@@ -20,6 +21,7 @@ use crate::{run_script, script};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
     const VISITORS: usize = 12;
+    const LOAD: Duration = Duration::from_millis(300);
     let database = Mariadb::shared().await.fresh_database().await;
     let kept = [Port::free(), Port::free()];
     let ports = kept.each_ref().map(Port::number);
@@ -48,9 +50,9 @@ async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
         hosts[n].signal("TERM");
         let status = hosts[n].ended(Duration::from_secs(35)).await;
         assert!(status.success(), "{}", hosts[n].log());
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        pause(LOAD, "the other host serves all visitors").await;
         hosts[n] = tokio::task::block_in_place(|| start(n));
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        pause(LOAD, "both hosts serve").await;
     }
     is_over.store(true, Ordering::Relaxed);
     let mut total = 0;

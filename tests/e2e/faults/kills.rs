@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::pause;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -44,11 +46,14 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
         BeforeTheReply,
         InTheAnswer,
     ] {
-        let mut host = scripted(&database.url_through(proxy.port())).start();
+        let config = scripted(&database.url_through(proxy.port()));
+        let mut host = config.admin("").start();
+        let operator = Operator::of(&host);
         // Opens the host's database connections and loads the guest's code.
         let twin = Browser::with_cookie(&host.url("/"), &cookie);
         script(&twin, &host, &["get n"]).await;
-        let before = proxy.losses();
+        let loads = operator.loads().await;
+        let (before, disturbed) = (proxy.losses(), proxy.disturbances());
         match phase {
             CommitUnderWay => proxy.disturb(once(Loss::Late(Duration::from_millis(400)))),
             BeforeTheReply => proxy.disturb(once(Loss::ReplyNever)),
@@ -67,9 +72,8 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
         stream.write_all(head.as_bytes()).await.unwrap();
         match phase {
             BeforeTheGuest => {}
-            InTheGuest => tokio::time::sleep(Duration::from_millis(500)).await,
-            // The proxy now holds the statement.
-            CommitUnderWay => tokio::time::sleep(Duration::from_millis(200)).await,
+            InTheGuest => operator.wait_for_loads(loads + 1).await,
+            CommitUnderWay => proxy.wait_for_disturbances(disturbed + 1).await,
             BeforeTheReply => proxy.wait_for_losses(before + 1).await,
             InTheAnswer => {
                 let mut first = [0; 4096];
@@ -86,8 +90,9 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
             killed_at.elapsed()
         );
         proxy.calm();
-        // The late statement has arrived by now. It was first, or it found a newer version of the row.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // The late statement was first, or it finds a newer version of the row.
+        let longer = Duration::from_millis(500);
+        pause(longer, "the late statement arrives and changes nothing").await;
         let settled = number(&script(&browser, &other, &["get n"]).await[0]);
         eprintln!("{phase:?}: {expected}, then {now}, at last {settled}");
         assert_eq!(

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::{pause, wait_until};
 use mysql_async::prelude::Queryable as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -65,18 +67,27 @@ async fn a_session_that_makes_its_guest_trap_fails_alone_and_without_a_loop() {
     );
 }
 
+/// Longest wait until the count no longer changes.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Returns the count once it no longer changes: a commit completes even when its instance and its visitor are gone.
 async fn settled(browser: &Browser, host: &Host) -> u64 {
-    let mut before = None;
-    loop {
-        let now = number(&script(browser, host, &["get n"]).await[0]);
-        if before == Some(now) {
-            return now;
-        }
-        before = Some(now);
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
+    let count = async || number(&script(browser, host, &["get n"]).await[0]);
+    wait_until("no commit is under way", SETTLE_TIME_MAX, async || {
+        let before = count().await;
+        pause(Duration::from_secs(2), "the count does not change").await;
+        let now = count().await;
+        ensure!(now == before);
+        Ok(now)
+    })
+    .await
 }
+
+/// The time in which the host reads a part of a request.
+const PART_TIME: Duration = Duration::from_millis(150);
+/// The guest's instances in use, and the requests that wait for one.
+const INSTANCES: &str = "cloakroom_guest_instances{guest=\"fixture-session0\"}";
+const WAITERS: &str = "cloakroom_guest_instance_waiters{guest=\"fixture-session0\"}";
 
 /// The phase of a request in which its visitor disconnects.
 #[derive(Clone, Copy, Debug)]
@@ -119,10 +130,12 @@ async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
         InTheAnswer,
     ] {
         let body = match phase {
-            InTheQueue | InTheGuest => "increment n 1\nsleep 300",
+            InTheQueue => "increment n 1\nsleep 300",
+            InTheGuest => "increment n 1\nsleep 300",
             InTheAnswer => "increment n 1\nhead\nbody 8000000",
             _ => "increment n 1",
         };
+        let (loads, disturbed) = (operator.loads().await, proxy.disturbances());
         if matches!(phase, InTheCommit) {
             proxy.disturb(Disturbance {
                 loss: Loss::Late(Duration::from_millis(300)),
@@ -152,26 +165,31 @@ async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
             stream.write_all(&request.as_bytes()[..sent]).await.unwrap();
             streams.push(stream);
         }
-        if matches!(phase, InTheAnswer) {
-            for stream in &mut streams {
-                let mut first = [0; 15];
-                stream.read_exact(&mut first).await.unwrap();
-                let line = String::from_utf8_lossy(&first);
-                assert_eq!(line, "HTTP/1.1 200 OK", "{}", host.log());
+        match phase {
+            Connected | HalfHead | HalfBody => {
+                pause(PART_TIME, "the host reads the part that was sent").await;
             }
-        } else {
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            InTheQueue => {
+                until(&host, "requests wait", async || {
+                    operator.metric(WAITERS).await > Some(0.0)
+                })
+                .await;
+            }
+            InTheGuest => operator.wait_for_loads(loads + visitors).await,
+            InTheCommit => proxy.wait_for_disturbances(disturbed + 1).await,
+            InTheAnswer => {
+                for stream in &mut streams {
+                    let mut first = [0; 15];
+                    stream.read_exact(&mut first).await.unwrap();
+                    let line = String::from_utf8_lossy(&first);
+                    assert_eq!(line, "HTTP/1.1 200 OK", "{}", host.log());
+                }
+            }
         }
         drop(streams);
         until(&host, "slots are free", async || {
-            operator
-                .metric("cloakroom_guest_instances{guest=\"fixture-session0\"}")
-                .await
-                == Some(0.0)
-                && operator
-                    .metric("cloakroom_guest_instance_waiters{guest=\"fixture-session0\"}")
-                    .await
-                    == Some(0.0)
+            operator.metric(INSTANCES).await == Some(0.0)
+                && operator.metric(WAITERS).await == Some(0.0)
         })
         .await;
         proxy.calm();

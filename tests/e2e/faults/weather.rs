@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::pause;
 use futures_util::future::{join, join_all};
 
 use super::{number, scripted, until};
@@ -29,7 +30,8 @@ async fn storm(proxies: &[ChaosProxy; 2], is_over: &AtomicBool) {
             }
             _ => {
                 proxy.blackhole();
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(..120))).await;
+                let gap = Duration::from_millis(fastrand::u64(..120));
+                pause(gap, "the network is silent").await;
                 proxy.forward().await;
                 Loss::Late(Duration::ZERO)
             }
@@ -41,7 +43,8 @@ async fn storm(proxies: &[ChaosProxy; 2], is_over: &AtomicBool) {
             every: fastrand::u32(1..4),
             times: 3,
         });
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(..60))).await;
+        let gap = Duration::from_millis(fastrand::u64(..60));
+        pause(gap, "the pace of the faults").await;
     }
     is_over.store(true, Ordering::Relaxed);
     proxies.iter().for_each(ChaosProxy::calm);

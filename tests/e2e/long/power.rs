@@ -8,6 +8,7 @@ use std::time::Duration;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::disk::{Disk, Files};
 use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::wait::pause;
 use reqwest::Method;
 
 use crate::script;
@@ -62,7 +63,8 @@ pub(crate) async fn cut_again_and_again(cuts: u32) {
                 tokio::spawn(visit(host.url("/s"), cookie.clone(), count.clone()))
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(chance.u64(200..900))).await;
+        let load = Duration::from_millis(chance.u64(200..900));
+        pause(load, "the visitors are busy until the power fails").await;
         host.kill();
         for task in tasks {
             task.await.unwrap();

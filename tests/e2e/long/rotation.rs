@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::{Database, Mariadb};
+use cloakroom_tests::wait::pause;
 use futures_util::future::join;
 use reqwest::Method;
 
@@ -74,14 +75,15 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
         let pid = rustix::process::Pid::from_raw(host.id().cast_signed()).unwrap();
         let request = visitor.try_send(Method::POST, &url, "get n\nrenew");
         let kill = async {
-            tokio::time::sleep(spread * round / ROUNDS).await;
+            let delay = spread * round / ROUNDS;
+            pause(delay, "each round kills the host at another moment").await;
             // A direct system call, because starting a program that sends the signal takes longer than the renewal.
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         };
         let (answer, ()) = join(request, kill).await;
         // A statement sent before the kill may still be on its way to the database.
         host.kill();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        pause(Duration::from_millis(200), "the last statement arrives").await;
         host = config.start();
         let mut ids = place.ids().await;
         ids.retain(|id| !abandoned.contains(id));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use cloakroom_session::record::{SessionId, SessionRecord};
 use cloakroom_session::store::{
     Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind,
@@ -9,6 +10,7 @@ use cloakroom_session::store::{
 use cloakroom_store_mysql::MysqlStore;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
+use cloakroom_tests::wait::wait_until;
 use futures_util::future::join_all;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -21,6 +23,8 @@ use super::{
 
 const DATA: &str = r#"{"cookie":{},"n":0}"#;
 const NEXT: &str = r#"{"cookie":{},"n":1}"#;
+/// Longest wait until a statement has reached the server.
+const STATEMENT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 type Row = (SessionId, SessionRecord);
 
@@ -60,15 +64,13 @@ async fn until_updating(database: &Database, count: usize) {
     let mut admin = Mariadb::shared().await.admin().await;
     let running =
         "SELECT COUNT(*) FROM information_schema.processlist WHERE db = ? AND info LIKE 'UPDATE%'";
-    let started_at = Instant::now();
-    loop {
+    let what = format!("{count} statements run");
+    wait_until(&what, STATEMENT_WAIT_MAX, async || {
         let found: Option<usize> = admin.exec_first(running, (&database.name,)).await.unwrap();
-        if found == Some(count) {
-            return;
-        }
-        assert!(started_at.elapsed() < Duration::from_secs(5), "{found:?}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+        ensure!(found == Some(count), "{found:?}");
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -345,11 +347,12 @@ async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
     let crowd = async {
         let running =
             "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE%'";
-        let mut updates = Some(0_usize);
-        while updates != Some(1) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            updates = admin.query_first(running).await.unwrap();
-        }
+        wait_until("the update runs", STATEMENT_WAIT_MAX, async || {
+            let updates: Option<usize> = admin.query_first(running).await.unwrap();
+            ensure!(updates == Some(1), "{updates:?}");
+            Ok(())
+        })
+        .await;
         let before: Option<(String, usize)> = admin.query_first(selects).await.unwrap();
         for _ in 0..2 {
             let ids: Vec<_> = (0..4_096).map(|_| SessionId::generate()).collect();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{
     Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind,
@@ -9,6 +10,7 @@ use cloakroom_session::store::{
 use cloakroom_store_mysql::MysqlStore;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
+use cloakroom_tests::wait::wait_until;
 use mysql_async::prelude::Queryable as _;
 
 use super::{
@@ -32,14 +34,11 @@ async fn through_a_proxy() -> (ChaosProxy, MysqlStore, MysqlStore) {
 
 /// Calls `attempt` until it reports that the store is back.
 async fn until_back(mut attempt: impl AsyncFnMut() -> bool) {
-    let started_at = Instant::now();
-    while !attempt().await {
-        assert!(
-            started_at.elapsed() < Duration::from_secs(10),
-            "it stays away"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("the store is back", Duration::from_secs(10), async || {
+        ensure!(attempt().await);
+        Ok(())
+    })
+    .await;
 }
 
 async fn is_back(store: &MysqlStore) -> bool {

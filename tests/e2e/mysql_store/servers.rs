@@ -1,8 +1,9 @@
 //! The selection of a server from the list and its number of connections, with a full server, a demoted server, a server whose rows are all
 //! locked, and a server that the store has switched away from.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::{anyhow, ensure};
 use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{
     CommitVerdict, RowChange, ServerStanding, SessionStore as _, StoreErrorKind,
@@ -12,6 +13,7 @@ use cloakroom_tests::admin::{Operator, json};
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::Config;
 use cloakroom_tests::mariadb::{Database, Mariadb};
+use cloakroom_tests::wait::wait_until;
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts};
@@ -112,15 +114,17 @@ async fn a_full_server_costs_no_request_while_connections_of_our_own_work() {
     for stranger in strangers {
         stranger.disconnect().await.expect("a goodbye");
     }
-    let started_at = Instant::now();
-    while only(&store).connections_max <= full.connections_max {
-        assert!(started_at.elapsed() < PATIENCE, "it does not grow again");
+    wait_until("the limit grows again", PATIENCE, async || {
         let ids: Vec<_> = sessions.iter().map(|(id, _)| id.clone()).collect();
         let loads = ids
             .iter()
             .map(|id| store.load_many(std::slice::from_ref(id), NOW_S));
         assert!(join_all(loads).await.iter().all(Result::is_ok));
-    }
+        let now = only(&store);
+        ensure!(now.connections_max > full.connections_max, "{now:?}");
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -131,16 +135,13 @@ async fn a_demoted_server_is_left_at_once_by_a_host_that_only_reads() {
 
     let sql = "SET GLOBAL read_only = 1";
     pair.one.admin().await.query_drop(sql).await.unwrap();
-    let started_at = Instant::now();
-    while pair.in_use() == 0 {
-        assert!(
-            started_at.elapsed() < PATIENCE,
-            "it still reads from a replica"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    wait_until("it no longer reads from a replica", PATIENCE, async || {
         let loaded = pair.store.load_many(std::slice::from_ref(&id), NOW_S).await;
         loaded.expect("one of the two serves");
-    }
+        ensure!(pair.in_use() != 0);
+        Ok(())
+    })
+    .await;
     // The server is not barred, because it did not fail: when the roles change again it may serve.
     assert!(!pair.store.servers()[0].is_barred);
     let (new, _) = created(&pair.store, DATA).await;
@@ -175,14 +176,16 @@ async fn a_server_whose_rows_are_all_locked_is_left_after_three_sessions() {
 async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() {
     let pair = Pair::start().await;
     pair.one.kill().await;
-    let started_at = Instant::now();
     let create = async || {
         let id = SessionId::generate();
         commit(&pair.store, &id, RowChange::Create(record(DATA))).await
     };
-    while !matches!(create().await, CommitVerdict::Committed) {
-        assert!(started_at.elapsed() < PATIENCE, "the other one serves");
-    }
+    wait_until("the other one serves", PATIENCE, async || {
+        let verdict = create().await;
+        ensure!(matches!(verdict, CommitVerdict::Committed), "{verdict:?}");
+        Ok(())
+    })
+    .await;
     let refused = pair.store.prefer_first().await;
     refused.expect_err("the first server is down");
     assert_eq!(pair.in_use(), 1);
@@ -190,8 +193,8 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
 
     pair.one.start_again().await;
     pair.other.stop().await;
-    let (stopped_at, mut is_told) = (Instant::now(), 0);
-    while is_told < 20 {
+    let mut is_told = 0;
+    wait_until("the operator is told 20 times", PATIENCE, async || {
         match create().await {
             // The error tells the operator the remedy.
             CommitVerdict::Failed(error) if error.detail.contains("/store/prefer-first") => {
@@ -201,15 +204,16 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
             CommitVerdict::Failed(_) | CommitVerdict::Ambiguous(_) if is_told == 0 => {}
             verdict => panic!("an old primary has a history of its own: {verdict:?}"),
         }
-        assert!(stopped_at.elapsed() < PATIENCE, "told {is_told} times");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        ensure!(is_told == 20, "told {is_told} times");
+        Ok(())
+    })
+    .await;
 
-    let started_at = Instant::now();
-    while let Err(error) = pair.store.prefer_first().await {
-        assert!(started_at.elapsed() < PATIENCE, "{error}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("the first one is in use again", PATIENCE, async || {
+        let preferred = pair.store.prefer_first().await;
+        preferred.map_err(|error| anyhow!("{error}"))
+    })
+    .await;
     assert_eq!(pair.in_use(), 0);
     assert_committed(&create().await);
 }
@@ -252,10 +256,11 @@ async fn the_operator_is_told_which_server_is_in_use_and_brings_the_first_one_ba
     assert_eq!(operator.metric(PREFERRED).await, Some(1.0));
 
     pair.one.kill().await;
-    let started_at = Instant::now();
-    while !log_in().await {
-        assert!(started_at.elapsed() < PATIENCE, "the other one serves");
-    }
+    wait_until("the other one serves", PATIENCE, async || {
+        ensure!(log_in().await);
+        Ok(())
+    })
+    .await;
     assert_eq!(standing(&operator).await, [(false, true), (true, false)]);
     assert_eq!(operator.metric(PREFERRED).await, Some(0.0));
     host.wait_for_log("uses a server that is not the first of its list")
@@ -269,15 +274,12 @@ async fn the_operator_is_told_which_server_is_in_use_and_brings_the_first_one_ba
     assert!(log_in().await);
     assert_eq!(standing(&operator).await, [(false, true), (true, false)]);
     let before = pair.at_one.sessions().await.len();
-    let started_at = Instant::now();
-    let preferred = loop {
+    let preferred = wait_until("the first one is in use again", PATIENCE, async || {
         let answer = prefer_first(&operator).await;
-        if answer.status == 200 {
-            break json(&answer);
-        }
-        assert!(started_at.elapsed() < PATIENCE, "{}", answer.text);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+        ensure!(answer.status == 200, "{}", answer.text);
+        Ok(json(&answer))
+    })
+    .await;
     assert_eq!(preferred["in_use"], name.as_str());
     assert_eq!(standing(&operator).await, [(true, false), (false, false)]);
     assert_eq!(operator.metric(PREFERRED).await, Some(1.0));
@@ -325,14 +327,12 @@ async fn a_server_that_refuses_to_write_is_left_as_one_that_is_read_only() {
         // A connection may have closed by itself.
         let _ = admin.query_drop(format!("KILL {connection}")).await;
     }
-    let started_at = Instant::now();
-    while pair.in_use() == 0 {
-        assert!(
-            started_at.elapsed() < PATIENCE,
-            "the store does not switch away from the server"
-        );
+    wait_until("the other one is in use", PATIENCE, async || {
         let id = SessionId::generate();
         commit(&pair.store, &id, RowChange::Create(record(DATA))).await;
-    }
+        ensure!(pair.in_use() != 0);
+        Ok(())
+    })
+    .await;
     created(&pair.store, DATA).await;
 }

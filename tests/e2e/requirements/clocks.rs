@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_base::clock::Clock;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::{pause, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{run_script, script, sqlite_rows};
@@ -157,8 +159,7 @@ async fn a_database_whose_clock_stands_a_day_apart_changes_nothing() {
             let visitor = Browser::with_cookie(&host.url("/"), cookie);
             script(&visitor, &host, &[line]).await.remove(0)
         };
-        // Long enough for several runs of the reaper.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pause(Duration::from_secs(1), "the reaper runs several times").await;
         assert_eq!(ask("increment n 1").await, "2", "{offset}");
         assert_eq!(database.sessions().await.len(), 1, "{offset}");
         // The host's own clock ends the session, in a read and in the reaper.
@@ -169,11 +170,11 @@ async fn a_database_whose_clock_stands_a_day_apart_changes_nothing() {
 }
 
 async fn is_reaped(host: &Host, is_empty: impl AsyncFn() -> bool) {
-    let end = std::time::Instant::now() + Duration::from_secs(30);
-    while !is_empty().await {
-        assert!(std::time::Instant::now() < end, "{}", host.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_until("no row is left", Duration::from_secs(30), async || {
+        ensure!(is_empty().await, "{}", host.log());
+        Ok(())
+    })
+    .await;
 }
 
 /// `Date` and the cookie's `Expires` follow the clock within seconds, ahead and back, also on a kept connection. Browsers compute the

@@ -1,8 +1,11 @@
 //! Requests with the old id during the rotation of a session's id.
 
+use std::time::Duration;
+
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::Config;
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::pause;
 use futures_util::future::{join, join_all};
 
 use crate::{run_script, script};
@@ -23,12 +26,14 @@ async fn requests_with_the_old_id_come_before_the_rotation_or_after_it() {
                 let host = &hosts[n % 2];
                 let visitor = Browser::with_cookie(&host.url("/"), &old);
                 async move {
-                    tokio::time::sleep(std::time::Duration::from_millis(n as u64)).await;
+                    let delay = Duration::from_millis(n as u64);
+                    pause(delay, "the writers arrive one after the other").await;
                     run_script(&visitor, host, &["get kept", "increment n 1"]).await
                 }
             });
             let rotation = async {
-                tokio::time::sleep(std::time::Duration::from_millis(round as u64)).await;
+                let delay = Duration::from_millis(round as u64);
+                pause(delay, "each round rotates at another moment").await;
                 run_script(&browser, &hosts[1], &["get n", change, "set in 1"]).await
             };
             let (answers, rotated) = join(join_all(writers), rotation).await;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use cloakroom_tests::host::Config;
 use cloakroom_tests::versions::{answer, hello};
+use cloakroom_tests::wait::{pause, wait_until};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
@@ -66,11 +68,13 @@ impl Load {
     }
 
     async fn until_seen(&self, number: usize) {
-        let start = Instant::now();
-        while self.seen.load(Ordering::SeqCst) != number {
-            assert!(start.elapsed() < SWAP_MAX, "version {number} never came");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let what = format!("version {number} serves");
+        wait_until(&what, SWAP_MAX, async || {
+            let seen = self.seen.load(Ordering::SeqCst);
+            ensure!(seen == number);
+            Ok(())
+        })
+        .await;
     }
 }
 
@@ -134,7 +138,7 @@ async fn a_hundred_swaps_under_load_fail_no_request() {
     let clients = (0..KEPT_ALIVE + FRESH)
         .map(|n| tokio::spawn(Arc::clone(&load).client(n < KEPT_ALIVE)))
         .collect::<Vec<_>>();
-    tokio::time::sleep(BEFORE).await;
+    pause(BEFORE, "the load without swaps").await;
 
     load.are_swapping.store(true, Ordering::Relaxed);
     let start = Instant::now();

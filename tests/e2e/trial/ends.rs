@@ -3,7 +3,9 @@
 use std::process::Output;
 use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_tests::browser::Browser;
+use cloakroom_tests::wait::wait_until;
 use reqwest::Method;
 
 use super::{STAYS, Trial, command, project};
@@ -21,11 +23,12 @@ fn ends(folder: &tempfile::TempDir, words: &[&str]) -> (Option<i32>, String, Str
 
 /// Waits until no process has this id.
 async fn wait_for_the_end_of(pid: &str) {
-    let end = std::time::Instant::now() + Duration::from_secs(30);
-    while std::path::Path::new("/proc").join(pid).exists() {
-        assert!(std::time::Instant::now() < end, "{pid} goes on");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = format!("process {pid} has ended");
+    wait_until(&what, Duration::from_secs(30), async || {
+        ensure!(!std::path::Path::new("/proc").join(pid).exists());
+        Ok(())
+    })
+    .await;
 }
 
 #[test]
@@ -169,18 +172,13 @@ async fn an_interrupt_ends_the_command_with_all_its_processes_and_the_hosts() {
 
 /// Waits until a command has written a process id to this file, and returns the id.
 async fn number_in(file: &std::path::Path) -> String {
-    let end = std::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        match std::fs::read_to_string(file) {
-            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
-            _ => assert!(
-                std::time::Instant::now() < end,
-                "{} is not there",
-                file.display()
-            ),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = format!("{} contains a line", file.display());
+    wait_until(&what, Duration::from_secs(60), async || {
+        let text = std::fs::read_to_string(file)?;
+        ensure!(text.ends_with('\n'));
+        Ok(text.trim().to_owned())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

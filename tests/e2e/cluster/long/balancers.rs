@@ -8,7 +8,7 @@ use cloakroom_tests::haproxy::Haproxy;
 use cloakroom_tests::host::Host;
 use cloakroom_tests::ledger::{Ledger, Plan};
 use cloakroom_tests::port::Port;
-use tokio::time::sleep;
+use cloakroom_tests::wait::pause;
 
 use crate::cluster::{CALM, FAULT, VISITORS, entrances, hosts, logs, scripted};
 
@@ -54,13 +54,13 @@ async fn behind_a_balancer_a_killed_host_takes_no_count_and_no_logout_with_it() 
     let balancer = Haproxy::start(&lines);
     let plan = Plan::at(vec![balancer.url()], VISITORS).behind_a_balancer();
     let ledger = Ledger::open(plan);
-    sleep(CALM).await;
+    pause(CALM, "the visitors meet no fault").await;
     let calm = ledger.take();
     assert_eq!(calm.refused, 0, "{calm:?}\n{}", logs(&hosts));
     hosts[0].kill();
-    sleep(CALM).await;
+    pause(CALM, "the host is down").await;
     hosts[0] = tokio::task::block_in_place(|| start(0));
-    sleep(CALM).await;
+    pause(CALM, "the visitors meet no fault").await;
     end(ledger, "`kill -9` of a host behind HAProxy", &hosts).await;
 }
 
@@ -81,11 +81,11 @@ async fn a_balancer_in_front_of_the_database_drops_links_at_rest_and_loses_a_nod
     let balancer = Haproxy::start(&lines);
     let hosts = hosts(|_| database.url_through(balancer.port()));
     let ledger = Ledger::open(Plan::at(entrances(&hosts), VISITORS / 4).pause(PAUSE));
-    sleep(REST).await;
+    pause(REST, "idle connections are closed").await;
     let rest = ledger.take();
     assert!(rest.answered > 0, "{rest:?}\n{}", logs(&hosts));
     assert_eq!(rest.refused, 0, "{rest:?}\n{}", logs(&hosts));
     cluster.node(0).kill().await;
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     end(ledger, "`kill -9` of a node behind HAProxy", &hosts).await;
 }

@@ -1,14 +1,15 @@
 //! One fault of one node per test, with visitors at three hosts. The first host prefers the node that fails.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::ensure;
 use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{Commit, CommitVerdict, RowChange, SessionStore as _};
 use cloakroom_store_mysql::ServerAddress;
 use cloakroom_tests::galera::{Galera, NODES};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::wait::{pause, wait_until};
 use mysql_async::prelude::Queryable as _;
-use tokio::time::sleep;
 
 use crate::cluster::{CALM, FAULT, Stage};
 use crate::mysql_store::{NOW_S, connect, options, record};
@@ -25,26 +26,23 @@ async fn change(node: &Mariadb, statement: &str) {
 
 /// Waits until a host sends its changes to a restarted node. Writes replicated from other nodes are not counted there.
 async fn is_used_again(node: &Mariadb) {
-    let end = Instant::now() + RETURN_TIME_MAX;
     let mut admin = node.admin().await;
-    loop {
+    wait_until("a host is back at the node", RETURN_TIME_MAX, async || {
         let row: Option<(String, u64)> = admin
             .query_first("SHOW GLOBAL STATUS LIKE 'Com_update'")
             .await
             .unwrap();
-        if row.is_some_and(|(_, updates)| updates > 0) {
-            return;
-        }
-        assert!(Instant::now() < end, "no host came back");
-        sleep(Duration::from_millis(200)).await;
-    }
+        ensure!(row.is_some_and(|(_, updates)| updates > 0));
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_comes_back_with_a_copy_of_the_state() {
     let stage = Stage::set().await;
     stage.cluster.node(0).kill().await;
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     stage.cluster.start_again(0).await;
     is_used_again(stage.cluster.node(0)).await;
     stage
@@ -56,10 +54,10 @@ async fn a_killed_node_comes_back_with_a_copy_of_the_state() {
 async fn a_halted_node_goes_on() {
     let stage = Stage::set().await;
     stage.cluster.node(0).pause();
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     stage.cluster.node(0).resume();
     // At first the node reports that it is a synced member. That is false: the others have continued without it.
-    sleep(FAULT).await;
+    pause(FAULT, "the node notices that it was dropped").await;
     stage.cluster.wait_until_synced(0).await;
     stage.end("SIGSTOP of a node for 15 s").await;
 }
@@ -68,7 +66,7 @@ async fn a_halted_node_goes_on() {
 async fn a_node_is_cut_off_from_the_others() {
     let stage = Stage::set().await;
     stage.cluster.isolate(0).await;
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     stage.cluster.rejoin(0).await;
     stage.end("a node cut off from the others for 15 s").await;
 }
@@ -84,7 +82,7 @@ async fn a_node_is_restarted() {
 async fn a_backup_locks_the_tables_of_a_node() {
     let stage = Stage::set().await;
     let lock = stage.cluster.lock(0).await;
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     lock.disconnect().await.unwrap();
     stage.cluster.wait_until_synced(0).await;
     stage
@@ -96,7 +94,7 @@ async fn a_backup_locks_the_tables_of_a_node() {
 async fn a_node_is_made_read_only() {
     let stage = Stage::set().await;
     stage.cluster.demote(0).await;
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     stage.cluster.promote(0).await;
     stage.end("`read_only` on a node for 15 s").await;
 }
@@ -108,7 +106,7 @@ async fn all_connections_of_a_node_are_taken() {
         .cluster
         .fill(0, &stage.database, CONNECTIONS_MAX)
         .await;
-    sleep(FAULT).await;
+    pause(FAULT, "the fault lasts").await;
     stage.cluster.empty(0, strangers).await;
     let figures = stage
         .end("all connections of a node taken by others for 15 s")
@@ -128,7 +126,7 @@ async fn the_table_gets_a_column_and_an_index_and_loses_them() {
     ] {
         let statement = format!("ALTER TABLE {table} {alteration}");
         change(stage.cluster.node(1), &statement).await;
-        sleep(CALM).await;
+        pause(CALM, "the visitors go on with the changed table").await;
     }
     stage
         .end("four changes of the table's columns and indexes")
@@ -149,19 +147,18 @@ async fn a_node_that_runs_outside_of_its_cluster_is_passed_over() {
     let is_used = |n: usize| store.servers()[n].is_in_use;
     // Waits until this node commits a new session.
     let until_used = async |n: usize| {
-        let end = Instant::now() + RETURN_TIME_MAX;
-        loop {
+        let what = format!("node {n} is used");
+        wait_until(&what, RETURN_TIME_MAX, async || {
             let commit = Commit {
                 id: SessionId::generate(),
                 change: RowChange::Create(record(r#"{"cookie":{}}"#)),
             };
             let made = store.commit_many(&[commit], NOW_S).await;
-            if matches!(made[..], [CommitVerdict::Committed]) && is_used(n) {
-                return;
-            }
-            assert!(Instant::now() < end, "{:?}", store.servers());
-            sleep(Duration::from_millis(20)).await;
-        }
+            let is_made = matches!(made[..], [CommitVerdict::Committed]);
+            ensure!(is_made && is_used(n), "{made:?} {:?}", store.servers());
+            Ok(())
+        })
+        .await;
     };
     until_used(0).await;
     cluster.node(0).kill().await;

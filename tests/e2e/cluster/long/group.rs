@@ -4,7 +4,7 @@
 
 use cloakroom_tests::ledger::{Ledger, Plan};
 use cloakroom_tests::mysql_group::MysqlCluster;
-use tokio::time::sleep;
+use cloakroom_tests::wait::pause;
 
 use crate::cluster::{CALM, FAULT, VISITORS, entrances, hosts, logs, wrong_answers};
 
@@ -36,7 +36,7 @@ async fn kill_the_first(cluster: &MysqlCluster, fault: &str, after: After) -> Re
     let urls = cluster.urls().await;
     let hosts = hosts(|n| urls[n].clone());
     let ledger = Ledger::open(Plan::at(entrances(&hosts), VISITORS));
-    sleep(CALM).await;
+    pause(CALM, "the visitors meet no fault").await;
     let calm = ledger.take();
     assert!(calm.answered > 0, "{calm:?}\n{}", logs(&hosts));
     // A failed certification leaves a commit unresolved when its row has had more later commits than the row remembers.
@@ -50,10 +50,10 @@ async fn kill_the_first(cluster: &MysqlCluster, fault: &str, after: After) -> Re
         ledger.may_lose_until_now();
     }
     if after != After::Group {
-        sleep(CALM).await;
+        pause(CALM, "there is no primary").await;
         cluster.run(&["promote", "2"]).await;
     }
-    sleep(FAULT).await;
+    pause(FAULT, "the visitors go on without the first server").await;
     if let Err(what) = ledger.all_are_served().await {
         panic!("{fault}: {what}\n{}", logs(&hosts));
     }
