@@ -82,6 +82,13 @@ const HTTP: [&str; 4] = [
 ];
 const OUTBOUND: [&str; 1] = ["host/crates/runtime/src/interfaces/outbound"];
 
+/// The folders of the end-to-end tests.
+pub const TEST_FOLDERS: [&str; 3] = ["tests/e2e/", "tests/mariadb/", "tests/src/"];
+/// The only file of these tests that may call the functions of [`SLEEPS`]. Its functions take the awaited event or a reason.
+pub const SLEEP_HOME: &str = "tests/src/wait.rs";
+/// The functions that wait for a time, or repeatedly for a moment.
+pub const SLEEPS: [&str; 3] = ["sleep", "sleep_until", "yield_now"];
+
 /// Nine of ten files have at most this many lines.
 pub const FILE_LINES_MAX: usize = 400;
 /// Most columns of a line.

@@ -1,5 +1,5 @@
 //! Checks the project rules that can be checked mechanically: the order of crates and modules, which modules may name which crate,
-//! circles of imports, the sizes of files and functions, the language of comments, and the names in documents.
+//! circles of imports, the sizes of files and functions, the language of comments, the waits of tests, and the names in documents.
 //!
 //! The tables of the rules are in `src/rules.rs`. Tests are not bound to the order of modules.
 
@@ -11,9 +11,10 @@ use cloakroom_tidy::crates::{HostCrate, host_crates};
 use cloakroom_tidy::documents::{dead_paths, has_test, named_tests, numbered_lines};
 use cloakroom_tidy::english::{Phrase, WORDS_PER_PHRASE_MIN, comment_counts};
 use cloakroom_tidy::figures::{long_functions, modules, type_names};
+use cloakroom_tidy::lexer::tokens;
 use cloakroom_tidy::rules::{
     ACCEPTED_CIRCLES, AcceptedCircle, CRATE_LINES, FILE_LINES_MAX, HOMES, LINE_COLUMNS_MAX,
-    LONG_FUNCTIONS, MODULES, SHARED_NAMES_PERCENT_MAX,
+    LONG_FUNCTIONS, MODULES, SHARED_NAMES_PERCENT_MAX, SLEEP_HOME, SLEEPS, TEST_FOLDERS,
 };
 use cloakroom_tidy::tree::{TextFile, Tree};
 
@@ -266,6 +267,29 @@ fn few_types_share_a_name() {
         names.shared(),
         names.types,
         shared.join("\n")
+    );
+}
+
+/// A sleep until something has probably happened fails on a busy machine and wastes time on a quiet one.
+#[test]
+fn tests_sleep_only_in_one_file() {
+    let files = TEST_FOLDERS
+        .into_iter()
+        .flat_map(|folder| TREE.below(folder, ".rs"));
+    let (mut faults, mut is_home_there) = (Vec::new(), false);
+    for file in files {
+        let tokens = tokens(&file.text);
+        let mut sleeps = tokens.iter().filter(|token| SLEEPS.contains(&token.text));
+        if file.path == SLEEP_HOME {
+            is_home_there = sleeps.next().is_some();
+            continue;
+        }
+        faults.extend(sleeps.map(|token| format!("{}:{}", file.path, token.line)));
+    }
+    assert!(is_home_there, "{SLEEP_HOME} is where this test looks");
+    assert_none(
+        &faults,
+        "a test waits with `wait_until`, or with `pause` where the time belongs to the test",
     );
 }
 
