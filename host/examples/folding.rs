@@ -142,10 +142,10 @@ async fn measure(store: &Arc<dyn SessionStore>, load: Load, time: Duration) -> R
         folded += counters.folded_commits.get();
         reruns += counters.reruns.get();
     }
-    let kept = visitor.visit(&hosts[0], Change::GetAndSet).await? - 1;
+    let persisted = visitor.visit(&hosts[0], Change::GetAndSet).await? - 1;
     ensure!(
-        kept == latencies.len() as i64,
-        "{kept} changes were kept of {}",
+        persisted == latencies.len() as i64,
+        "{persisted} changes were kept of {}",
         latencies.len()
     );
     latencies.sort_unstable();
@@ -228,7 +228,7 @@ impl Visitor {
             grant: Arc::clone(&self.grant),
             deadline: (Instant::now() + DEADLINE).into(),
             start: VisitStart::Optimistic,
-            place: None,
+            reservation: None,
         };
         match host.transact(visit, &mut Counting(change)).await {
             TransactionOutcome::Answered { answer, .. } => Ok(answer),

@@ -11,10 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use cloakroom_runtime::{
-    GuestGrants, GuestLimits, GuestSettings, Rollout, Runtime, RuntimeOptions, StreamPolicy,
-};
-use cloakroom_session::{SessionGrant, VisitStart};
+use cloakroom_runtime::{GuestGrants, GuestSettings, Runtime, RuntimeOptions};
+use cloakroom_session::SessionGrant;
 
 fn main() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
@@ -64,17 +62,10 @@ fn load_all(folder: &Path, count: u8) -> anyhow::Result<(Duration, Duration)> {
 
 fn settings(folder: &Path, number: u8) -> GuestSettings {
     GuestSettings {
-        name: format!("guest{number}"),
-        component: folder.join(number.to_string()),
         grants: GuestGrants {
             session: SessionGrant::write().into(),
             ..GuestGrants::default()
         },
-        start: VisitStart::Optimistic,
-        stream: StreamPolicy::Buffered,
-        reuse: 1,
-        environment: Vec::new(),
-        limits: GuestLimits::default(),
-        rollout: Rollout::default(),
+        ..GuestSettings::new(format!("guest{number}"), folder.join(number.to_string()))
     }
 }

@@ -67,7 +67,7 @@ fn leave_no_core_dump() {
 #[tokio::main]
 async fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let code = command.await.unwrap_or_else(|error| {
-        telemetry::say(&format!("cloakroom: {error:#}"));
+        telemetry::print_stderr(&format!("cloakroom: {error:#}"));
         ExitCode::FAILURE
     });
     telemetry::flush(LAST_LINES_WAIT_MAX);

@@ -73,7 +73,7 @@ async fn receive(
         Ok(()) => "a second signal: ending at once",
         Err(_elapsed) => "the shutdown took longer than its grace period: ending at once",
     };
-    telemetry::say(&format!("cloakroom: {reason}"));
+    telemetry::print_stderr(&format!("cloakroom: {reason}"));
     telemetry::flush(LAST_WORD_WAIT_MAX);
     std::process::exit(1);
 }

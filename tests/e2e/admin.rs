@@ -73,7 +73,7 @@ fn states(guest: &Value) -> Vec<(u64, &str)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_is_put_serves_and_a_rollback_takes_it_back() {
+async fn a_component_that_is_put_serves_until_a_rollback() {
     let host = hello().start();
     let operator = Operator::of(&host);
     assert_eq!(page(&host).await, "hello\n");
@@ -126,7 +126,7 @@ async fn a_component_that_is_put_serves_and_a_rollback_takes_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_version_that_was_meant_is_replaced() {
+async fn a_put_with_if_match_replaces_only_that_version() {
     let host = hello().start();
     let operator = Operator::of(&host);
     let path = format!("/guests/{HELLO}");
@@ -160,7 +160,7 @@ async fn only_the_version_that_was_meant_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dry_run_says_what_a_component_is_and_leaves_no_trace() {
+async fn a_dry_run_describes_a_component_and_changes_nothing() {
     let host = hello().start();
     let operator = Operator::of(&host);
     let before = operator.guest(HELLO).await;
@@ -170,13 +170,13 @@ async fn a_dry_run_says_what_a_component_is_and_leaves_no_trace() {
     let tried = run(other()).await;
 
     assert_eq!(tried.status, 200, "{}", tried.text);
-    let told = json(&tried);
+    let body = json(&tried);
     assert_eq!(
-        (&told["dry_run"], &told["unchanged"]),
+        (&body["dry_run"], &body["unchanged"]),
         (&json!(true), &json!(false))
     );
     assert!(
-        told["imports"]
+        body["imports"]
             .to_string()
             .contains("cloakroom:http/session")
     );
@@ -254,7 +254,7 @@ async fn a_token_is_asked_for_where_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_web_page_cannot_call_it() {
+async fn a_web_page_cannot_call_the_admin_interface() {
     let host = hello().start();
     let operator = Operator::of(&host);
     let rebound = [("host", "evil.example:3001")];
@@ -277,7 +277,7 @@ async fn a_web_page_cannot_call_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_not_ready_from_the_first_moment_of_the_shutdown_and_lives_on() {
+async fn a_host_in_shutdown_is_immediately_not_ready_but_healthy() {
     let mut host = Config::over("memory:")
         .guest_with("/f", "fixture-faults", "session = \"write\"")
         .admin("")
@@ -311,7 +311,7 @@ async fn it_is_not_ready_from_the_first_moment_of_the_shutdown_and_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_down_is_told_and_leaves_the_host_ready() {
+async fn a_store_outage_is_reported_and_leaves_the_host_ready() {
     let server = Mariadb::start().await;
     let database = server.fresh_database().await;
     let host = Config::over(&database.url)
@@ -335,7 +335,7 @@ async fn a_store_that_is_down_is_told_and_leaves_the_host_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_not_there_unless_it_is_asked_for() {
+async fn the_admin_interface_is_off_by_default() {
     let host = Config::over("memory:")
         .guest_with("/", "fixture-hello", "")
         .env("CLOAKROOM_ADMIN_TOKEN", TOKEN)

@@ -58,7 +58,7 @@ async fn head(connection: &mut RawH2) -> Frame {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hundreds_of_uploads_that_do_not_come_take_nothing_from_a_guest() {
+async fn hundreds_of_stalled_uploads_hold_no_instance_of_a_guest() {
     for world in WORLDS {
         let keys = "limits = { instances = 4, waiting = 4, deadline = \"60s\", wait = \"20s\" }";
         let host = Config::over("memory:")
@@ -150,7 +150,7 @@ async fn a_body_that_moves_may_take_longer_than_the_guests_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_asks_first_is_asked_for_its_body_when_it_is_read_and_not_before() {
+async fn a_100_continue_is_sent_only_when_the_body_is_read() {
     let host = Config::over("memory:")
         .guest_with(
             "/s",
@@ -229,7 +229,7 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_that_wait_have_a_total_and_the_one_that_stalls_gives_way() {
+async fn at_the_quota_of_waiting_bodies_the_stalled_one_gives_way() {
     let host = Config::over("memory:")
         .top("[server]\nwaiting_bodies = \"4MiB\"\nbody_timeout = \"60s\"")
         .guest("/s", "fixture-faults")

@@ -7,7 +7,7 @@ use crate::sessions::{config, cookies, rows};
 use crate::{id_of, script};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_after_the_release_is_told_so_and_makes_no_orphan() {
+async fn a_write_after_the_release_is_an_error_and_creates_no_row() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = config().guest("/f", component).start();
         let late = Browser::new().get(&host.url("/f/late-write")).await;

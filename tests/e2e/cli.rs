@@ -19,7 +19,7 @@ fn check(text: &str) -> Output {
         .unwrap()
 }
 
-fn words(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -40,7 +40,7 @@ fn a_good_configuration_checks_out() {
         .env("COOKIE_SECRET", cloakroom_tests::host::SECRET)
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
 }
 
 #[test]
@@ -67,8 +67,8 @@ path = "/{"
 guest = "nobody"
 "#,
     );
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(2), "{words}");
+    let printed = text_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{printed}");
     for key in [
         "listen",
         "lissten",
@@ -83,7 +83,7 @@ guest = "nobody"
         "guest.b.component",
         "nobody",
     ] {
-        assert!(words.contains(key), "nothing about {key}:\n{words}");
+        assert!(printed.contains(key), "nothing about {key}:\n{printed}");
     }
 }
 
@@ -108,18 +108,18 @@ fn a_weak_secret_is_refused_unless_it_is_asked_for() {
             .unwrap()
     };
     let refused = run(text(""));
-    assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+    assert_eq!(refused.status.code(), Some(2), "{}", text_of(&refused));
     assert!(
-        words(&refused).contains("allow_short_secrets"),
+        text_of(&refused).contains("allow_short_secrets"),
         "{}",
-        words(&refused)
+        text_of(&refused)
     );
     assert!(
-        !words(&refused).contains("tiny cat"),
+        !text_of(&refused).contains("tiny cat"),
         "the secret is not shown"
     );
     let allowed = run(text("allow_short_secrets = true"));
-    assert_eq!(allowed.status.code(), Some(0), "{}", words(&allowed));
+    assert_eq!(allowed.status.code(), Some(0), "{}", text_of(&allowed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,12 +164,12 @@ fn a_taken_port_is_a_clear_failure() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let words = words(&output);
+    let printed = text_of(&output);
     assert!(
-        words.contains(&format!("cannot listen on {address}: port")),
-        "{words}"
+        printed.contains(&format!("cannot listen on {address}: port")),
+        "{printed}"
     );
-    assert!(words.contains("name another port: --listen"), "{words}");
+    assert!(printed.contains("name another port: --listen"), "{printed}");
 }
 
 #[test]
@@ -183,17 +183,17 @@ fn an_address_of_another_machine_is_a_clear_failure() {
         .current_dir(&directory)
         .output()
         .unwrap();
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(1), "{words}");
+    let printed = text_of(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(
-        words.contains("192.0.2.1 is not an address of this machine"),
-        "{words}"
+        printed.contains("192.0.2.1 is not an address of this machine"),
+        "{printed}"
     );
-    assert!(words.contains("--listen"), "{words}");
+    assert!(printed.contains("--listen"), "{printed}");
 }
 
 #[test]
-fn what_is_allowed_and_odd_is_warned_of_and_checks_out() {
+fn questionable_settings_pass_the_check_with_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloakroom.toml");
     let text = Config::over("memory:").guest("/session", "counter").text();
@@ -217,7 +217,7 @@ fn what_is_allowed_and_odd_is_warned_of_and_checks_out() {
 
     let output = run(&idle, "check");
     let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
     assert!(
         warnings.contains("warning: guest.idle: no route leads to it\n"),
         "{warnings}"
@@ -226,11 +226,11 @@ fn what_is_allowed_and_odd_is_warned_of_and_checks_out() {
         warnings.contains(&format!("warning: environment {variable}")),
         "{warnings}"
     );
-    assert!(!words(&output).contains("hunter2"));
+    assert!(!text_of(&output).contains("hunter2"));
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("ok: 2 guests, 1 route, "));
 
     for command in ["check", "serve"] {
-        let refused = words(&run(
+        let refused = text_of(&run(
             &idle.replace("[guest.idle]", "[guest.idle]\nsesion = 1"),
             command,
         ));

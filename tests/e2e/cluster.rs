@@ -141,7 +141,7 @@ async fn wrong_answers(hosts: &[Host; NODES]) -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_host_has_answered_the_next_one_knows() {
+async fn a_commit_answered_by_one_host_is_read_by_the_next_one() {
     let cluster = Galera::start().await;
     let database = cluster.fresh_database().await;
     // Each host uses a different node, so that only the cluster connects them.
@@ -157,7 +157,7 @@ async fn what_one_host_has_answered_the_next_one_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_that_may_not_ask_for_causality_is_told_at_start_what_helps() {
+async fn an_account_that_may_not_set_causality_is_refused_with_a_remedy() {
     let cluster = Galera::alone().await;
     let database = cluster.fresh_database().await;
     // MariaDB itself never denies this statement to an account, but a proxy in front of it may.
@@ -170,16 +170,16 @@ async fn an_account_that_may_not_ask_for_causality_is_told_at_start_what_helps()
     });
     let config = scripted(&database.url_through(proxy.port()));
 
-    let (code, said) = config.refused().await;
+    let (code, text) = config.refused().await;
 
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(code, Some(2), "{text}");
     for part in [
         "store.user",
         "server error 1227",
         "GRANT SESSION_VARIABLES_ADMIN ON *.* TO 'app'@'%'",
         "SET GLOBAL wsrep_sync_wait = 7",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(text.contains(part), "{part}: {text}");
     }
     // The second of the two remedies: the host does not need to send the statement.
     let mut admin = cluster.node(0).admin().await;
@@ -192,7 +192,7 @@ async fn an_account_that_may_not_ask_for_causality_is_told_at_start_what_helps()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_node_takes_no_count_and_no_logout_with_it() {
+async fn a_killed_node_loses_no_count_and_no_logout() {
     let stage = Stage::set().await;
     stage.cluster.node(0).kill().await;
     pause(FAULT, "the fault lasts").await;
@@ -201,7 +201,7 @@ async fn a_killed_node_takes_no_count_and_no_logout_with_it() {
 
 /// The ledger proves something only if it detects wrong answers.
 #[test]
-fn the_ledger_tells_lost_old_and_doubled_counts() {
+fn the_ledger_detects_lost_stale_and_doubled_counts() {
     let mut account = Account::default();
     assert_eq!(account.counted(&[1], 0), Ok(()));
     assert_eq!(account.counted(&[3, 2], 1), Ok(()));

@@ -62,7 +62,7 @@ impl Place {
     }
 
     /// Returns the files in the code cache, including unfinished ones.
-    fn kept(&self) -> Vec<PathBuf> {
+    fn cached_files(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("code")) else {
             return Vec::new();
         };
@@ -105,7 +105,7 @@ fn laborious(functions: usize) -> Vec<u8> {
     [hello(), section(1, module)].concat()
 }
 
-fn words(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -159,7 +159,7 @@ async fn a_second_start_takes_the_code_of_the_first() {
         host.wait_for_log(&format!("code=\"{code}\"")).await;
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
     }
-    assert_eq!(place.kept().len(), 1);
+    assert_eq!(place.cached_files().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,7 +175,7 @@ async fn code_that_was_tampered_with_is_compiled_anew() {
         |code| *code = b"\x7fELF".to_vec(),
     ];
     for harm in harms {
-        let path = &place.kept()[0];
+        let path = &place.cached_files()[0];
         let mut code = fs::read(path).unwrap();
         harm(&mut code);
         fs::remove_file(path).unwrap();
@@ -184,7 +184,7 @@ async fn code_that_was_tampered_with_is_compiled_anew() {
         let host = place.start();
         host.wait_for_log("code=\"compiled\"").await;
         let log = host.log();
-        assert!(log.contains("compiled code is not taken"), "{log}");
+        assert!(log.contains("cached code is not used"), "{log}");
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
         drop(host);
         // The newly compiled file is valid.
@@ -202,25 +202,25 @@ async fn without_a_folder_of_its_own_a_host_keeps_nothing_and_serves() {
         let host = place.start();
         host.wait_for_log("code=\"compiled\"").await;
         let log = host.log();
-        assert_eq!(log.contains("compiled code is not kept"), warns, "{log}");
+        assert_eq!(log.contains("compiled code is not cached"), warns, "{log}");
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
-        assert_eq!(place.kept(), Vec::<PathBuf>::new());
+        assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
     }
 }
 
 #[test]
-fn what_does_not_compile_is_refused_in_the_compilers_words() {
+fn a_component_that_does_not_compile_is_refused_with_the_compilers_error() {
     // A module with one function that declares a result and returns none.
     let module = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
     let mut bytes = hello();
     bytes.extend([1, u8::try_from(module.len()).unwrap()]);
     bytes.extend(module);
     let output = Place::new(&bytes, "").check();
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(2), "{words}");
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(
-        words.contains("does not fit this host") && words.contains("type mismatch"),
-        "{words}"
+        text.contains("does not fit this host") && text.contains("type mismatch"),
+        "{text}"
     );
 }
 
@@ -233,10 +233,10 @@ fn compiling_that_takes_too_long_is_ended() {
     let begun = Instant::now();
     let output = place.check();
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(2), "{words}");
-    assert!(words.contains("took longer than 500ms"), "{words}");
-    assert_eq!(place.kept(), Vec::<PathBuf>::new());
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("took longer than 500ms"), "{text}");
+    assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -245,13 +245,13 @@ fn a_compiler_that_is_killed_is_named_and_leaves_nothing() {
     let host = place.spawn();
     kill(compiler_of(host.id()));
     let output = host.wait_with_output().unwrap();
-    let words = words(&output);
-    assert_eq!(output.status.code(), Some(2), "{words}");
+    let text = text_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(
-        words.contains("was not compiled") && words.contains("signal: 9"),
-        "{words}"
+        text.contains("was not compiled") && text.contains("signal: 9"),
+        "{text}"
     );
-    assert_eq!(place.kept(), Vec::<PathBuf>::new());
+    assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -265,11 +265,11 @@ fn a_compiler_ends_with_its_host_and_leaves_nothing() {
         ensure!(!is_alive(compiler));
         Ok(())
     });
-    assert_eq!(place.kept(), Vec::<PathBuf>::new());
+    assert_eq!(place.cached_files(), Vec::<PathBuf>::new());
 }
 
 #[test]
-fn a_compiler_gives_way_and_sees_no_environment() {
+fn the_compiler_has_a_low_priority_and_no_environment() {
     let place = Place::new(&laborious(2000), KEEPING);
     let mut host = place.spawn();
     let compiler = compiler_of(host.id());

@@ -57,9 +57,11 @@ impl Pair {
         let request = self.client.post(self.host.url("/s")).body("cookies");
         let answer = self.with_cookies(request, headers).send().await.unwrap();
         let read = answer.text().await.unwrap();
-        let said = self.client.post(self.express.url("/said"));
-        let said = said.header("content-type", "application/json").body(read);
-        sorted(&said.send().await.unwrap().text().await.unwrap())
+        let request = self.client.post(self.express.url("/said"));
+        let request = request
+            .header("content-type", "application/json")
+            .body(read);
+        sorted(&request.send().await.unwrap().text().await.unwrap())
     }
 
     /// Returns the cookies that cookie-parser reads from these headers.
@@ -168,7 +170,7 @@ async fn a_guest_reads_every_value_as_cookie_parser_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_believes_and_doubts_signed_values_as_cookie_parser_does() {
+async fn a_guest_verifies_signed_values_as_cookie_parser_does() {
     for component in WORLDS {
         let pair = Pair::of(component);
         let is_believed = async |value: &str| {
@@ -266,7 +268,7 @@ async fn attributes_are_written_as_express_writes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_express_throws_at_is_an_error_of_the_guest() {
+async fn a_cookie_that_express_refuses_is_an_error_in_the_guest() {
     let pair = Pair::of(WORLDS[0]);
     for cookie in [
         json!({ "name": "", "text": "" }),

@@ -61,7 +61,7 @@ async fn the_counter_counts_per_browser_on_mysql() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_counter_of_the_newer_world_counts_alike() {
+async fn the_counter_counts_per_browser_in_the_newer_world() {
     counts_per_browser(Config::over("memory:").guest("/", "counter-service")).await;
 }
 

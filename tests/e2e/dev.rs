@@ -109,7 +109,7 @@ async fn ask(url: &str, name: &str, value: &str) -> (u16, reqwest::header::Heade
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_saved_is_built_and_served() {
+async fn a_saved_source_file_is_built_and_served() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -128,7 +128,7 @@ async fn what_is_saved_is_built_and_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
+async fn a_failed_build_is_shown_until_it_is_fixed_and_sessions_survive() {
     let host = Project::of(&versions::counter('번')).serve();
     let (browser, other) = (Browser::new(), Browser::new());
     answers(&other, &host, "/session", 200, "1번 접속").await;
@@ -193,7 +193,7 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_whose_name_was_made_to_lead_here_reads_nothing() {
+async fn a_page_of_a_rebound_dns_name_is_refused() {
     let hello = std::fs::read(component("fixture-hello")).unwrap();
     let host = Project::of(&hello).serve();
     answers(&Browser::new(), &host, "/", 200, "").await;
@@ -220,7 +220,7 @@ async fn a_page_whose_name_was_made_to_lead_here_reads_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_is_refused_says_why_at_its_route() {
+async fn a_refused_component_shows_its_reason_at_its_route() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -238,7 +238,7 @@ async fn a_component_that_is_refused_says_why_at_its_route() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
+async fn a_saved_configuration_is_applied_with_its_new_builds() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -256,7 +256,7 @@ async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
                 [[route]]\npath = \"/more\"\nguest = \"more\"\n";
     save(&host, "cloakroom.toml", GUEST.to_owned() + more);
     answers(&browser, &host, "/more", 200, &versions::answer(1)).await;
-    host.wait_for_log("cloakroom.toml  taken over").await;
+    host.wait_for_log("cloakroom.toml  applied").await;
     save(&host, "src/app.wasm", versions::hello(2));
     for path in ["/", "/more"] {
         answers(&browser, &host, path, 200, &versions::answer(2)).await;
@@ -264,7 +264,7 @@ async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_saved_waits_for_builds_and_says_so() {
+async fn a_saved_configuration_is_applied_only_once_every_guest_is_built() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
@@ -274,9 +274,9 @@ async fn a_configuration_that_is_saved_waits_for_builds_and_says_so() {
     save(&host, "cloakroom.toml", GUEST.to_owned() + more);
     host.wait_for_log("cloakroom.toml  it is applied once every guest is built")
         .await;
-    assert_eq!(host.log_count("  taken over"), 0, "{}", host.log());
+    assert_eq!(host.log_count("  applied"), 0, "{}", host.log());
     std::fs::remove_file(host.directory.path().join("src/error.txt")).unwrap();
-    host.wait_for_log("cloakroom.toml  taken over").await;
+    host.wait_for_log("cloakroom.toml  applied").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,13 +286,13 @@ async fn a_configuration_that_is_refused_is_tried_again_when_it_is_saved_again()
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
     let fixed = "[store]\nexpiration = \"1h\"\n";
     save(&host, "cloakroom.toml", fixed.to_owned() + GUEST);
-    host.wait_for_log("cloakroom.toml  not taken over: ").await;
+    host.wait_for_log("cloakroom.toml  not applied: ").await;
     assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
     save(&host, "src/app.wasm", versions::hello(2));
     answers(&browser, &host, "/", 200, &versions::answer(2)).await;
     // This save is noticed after the build of the component has ended.
     save(&host, "cloakroom.toml", GUEST);
-    host.wait_for_log("cloakroom.toml  taken over").await;
+    host.wait_for_log("cloakroom.toml  applied").await;
     assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
 }
 
@@ -351,14 +351,14 @@ async fn while_the_first_build_runs_its_routes_say_so_and_the_end_leaves_no_proc
     let second = process_id(&host, "pid").await;
     gone(&first).await;
 
-    let told_at = Instant::now();
+    let reported_at = Instant::now();
     host.signal("INT");
     let status = host.ended(Duration::from_secs(10)).await;
     assert_eq!(status.code(), Some(0), "{}", host.log());
     assert!(
-        told_at.elapsed() < Duration::from_secs(5),
+        reported_at.elapsed() < Duration::from_secs(5),
         "it took {:?}",
-        told_at.elapsed()
+        reported_at.elapsed()
     );
     gone(&second).await;
 }
@@ -397,12 +397,12 @@ async fn a_guest_without_a_build_table_is_served_and_followed_by_its_file() {
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_said_with_what_helps() {
+fn a_failed_start_is_reported_with_a_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let project = Project::of(&[]);
     let empty = Project(tempfile::tempdir().unwrap());
-    for (project, words, code, said) in [
+    for (project, words, code, expected) in [
         (&project, vec!["--listen", &address], 1, "is taken"),
         (&empty, vec![], 2, "`cloakroom new NAME --lang"),
         (
@@ -415,12 +415,12 @@ fn what_keeps_it_from_starting_is_said_with_what_helps() {
         let output = project.command(&words).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(text.contains(said), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_writes_its_own_sources_comes_to_rest() {
+async fn a_build_command_that_writes_its_own_sources_does_not_loop() {
     let project = Project::of(&versions::hello(1));
     let make = format!("{MAKE}echo again >> src/log\n");
     project.write("make.sh", make.as_bytes());

@@ -62,7 +62,7 @@ async fn visit_until_the_end(address: SocketAddr, cookie: String) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_host_that_is_told_to_stop_fails_nobody_and_forgets_nothing() {
+async fn stopping_a_busy_host_fails_no_request_and_loses_no_commit() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("sessions.sqlite");
     let mut host = Config::over(&format!("sqlite:{}", store.display()))

@@ -35,7 +35,7 @@ fn cookie_pair(answer: &cloakroom_tests::browser::Answer) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_alternating_increments_are_fifty() {
+async fn fifty_increments_alternating_with_express_are_all_counted() {
     let (database, express, host) = neighbours().await;
     let browser = Browser::new();
     let mut cookies = std::collections::BTreeSet::new();
@@ -200,7 +200,7 @@ async fn rotated_secrets_work_in_both() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_table_without_our_columns_is_served_and_left_alone() {
+async fn a_table_without_the_cloakroom_columns_is_served_and_not_altered() {
     let database = Mariadb::shared().await.fresh_database().await;
     let express = Express::start(
         &database.for_express(),

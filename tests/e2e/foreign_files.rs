@@ -46,12 +46,12 @@ fn run(folder: &Path, words: &[&str]) -> (Option<i32>, String) {
         let _ = child.wait();
         panic!("{error}");
     });
-    let said = std::fs::read_to_string(folder.join("said")).unwrap();
-    (status.code(), said)
+    let text = std::fs::read_to_string(folder.join("said")).unwrap();
+    (status.code(), text)
 }
 
 #[test]
-fn a_pipe_or_a_device_in_the_place_of_a_file_is_named_and_nobody_waits() {
+fn a_pipe_or_a_device_instead_of_a_file_is_refused_without_blocking() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     pipe(&at("pipe"));
@@ -97,13 +97,13 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_named_and_nobody_waits() {
             &["guests", "put", "g", odd],
             &["guests", "list", "--token-file", odd],
         ] {
-            let (code, said) = run(folder.path(), words);
-            assert_eq!(code, Some(2), "{words:?}: {said}");
+            let (code, text) = run(folder.path(), words);
+            assert_eq!(code, Some(2), "{words:?}: {text}");
             let is_named = ["is not a file", "is not the path of a file", kind];
-            let is_named = is_named.iter().any(|words| said.contains(words));
+            let is_named = is_named.iter().any(|words| text.contains(words));
             // The embedded store reports the canonical path of its file.
-            let is_whose = said.contains(odd) || said.contains("/dev/zero");
-            assert!(is_named && is_whose, "{words:?}: {said}");
+            let is_whose = text.contains(odd) || text.contains("/dev/zero");
+            assert!(is_named && is_whose, "{words:?}: {text}");
         }
     }
 }
@@ -119,7 +119,7 @@ fn a_secret_that_others_may_write_is_refused_and_one_that_all_may_read_is_not() 
     );
     std::fs::write(at("cloakroom.toml"), text).unwrap();
     symlink("..data", at("link")).unwrap();
-    for (mode, expected, told) in [
+    for (mode, expected, warning) in [
         (0o600, 0, ""),
         (0o440, 0, ""),
         (0o644, 0, "every user of this machine may read"),
@@ -135,16 +135,16 @@ fn a_secret_that_others_may_write_is_refused_and_one_that_all_may_read_is_not() 
         ),
     ] {
         secret(&at("..data"), mode);
-        let (code, said) = run(folder.path(), &["check", "--config", "cloakroom.toml"]);
-        assert_eq!(code, Some(expected), "{mode:o}: {said}");
-        assert!(said.contains(told), "{mode:o}: {said}");
-        assert_eq!(said.is_empty(), told.is_empty(), "{mode:o}: {said}");
-        assert!(!said.contains(SECRET));
+        let (code, text) = run(folder.path(), &["check", "--config", "cloakroom.toml"]);
+        assert_eq!(code, Some(expected), "{mode:o}: {text}");
+        assert!(text.contains(warning), "{mode:o}: {text}");
+        assert_eq!(text.is_empty(), warning.is_empty(), "{mode:o}: {text}");
+        assert!(!text.contains(SECRET));
     }
 }
 
 #[test]
-fn a_secret_of_the_hosts_own_making_stays_its_own() {
+fn a_generated_secret_that_others_may_read_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("s.sqlite.secret");
     let hello = component("fixture-hello").display().to_string();
@@ -157,13 +157,13 @@ fn a_secret_of_the_hosts_own_making_stays_its_own() {
         "127.0.0.1:0",
     ];
     secret(&file, 0o640);
-    let (code, said) = run(folder.path(), &words);
-    assert_eq!(code, Some(2), "{said}");
+    let (code, text) = run(folder.path(), &words);
+    assert_eq!(code, Some(2), "{text}");
     assert!(
-        said.contains("users other than its owner may read it (mode 640)"),
-        "{said}"
+        text.contains("users other than its owner may read it (mode 640)"),
+        "{text}"
     );
-    assert!(said.contains("chmod 600"), "{said}");
+    assert!(text.contains("chmod 600"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

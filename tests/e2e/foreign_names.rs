@@ -11,13 +11,13 @@ use cloakroom_tests::host::{Config, SECRET, binary, component};
 const HARMFUL: &str = "\u{0}\u{7}\u{8}\u{b}\r\u{1b}[2J\u{7f}\u{80}\u{85}\u{9b}31m\u{ad}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\
                        \u{2066}\u{2069}\u{feff}\nFORGED 200 a line of its own";
 
-fn assert_harmless(what: &str, said: &str) {
+fn assert_harmless(what: &str, text: &str) {
     let is_plain = |c: char| (' '..='~').contains(&c) || c == '\n' || c == '\t';
-    if let Some(found) = said.chars().find(|c| !is_plain(*c)) {
-        panic!("{what} shows {found:?}: {said:?}");
+    if let Some(found) = text.chars().find(|c| !is_plain(*c)) {
+        panic!("{what} shows {found:?}: {text:?}");
     }
-    let forged = said.lines().find(|line| line.starts_with("FORGED"));
-    assert!(forged.is_none(), "{what} prints a forged line: {said}");
+    let forged = text.lines().find(|line| line.starts_with("FORGED"));
+    assert!(forged.is_none(), "{what} prints a forged line: {text}");
 }
 
 fn leb(mut number: usize) -> Vec<u8> {
@@ -82,7 +82,7 @@ fn components(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -96,7 +96,7 @@ fn run(folder: &Path, words: &[&Path]) -> Output {
 }
 
 #[test]
-fn no_command_prints_what_a_components_names_hold() {
+fn no_command_prints_control_characters_of_a_components_names() {
     let folder = tempfile::tempdir().unwrap();
     for path in components(folder.path()) {
         let what = path
@@ -111,7 +111,7 @@ fn no_command_prints_what_a_components_names_hold() {
             &[word("inspect"), word("--json"), &path],
         ] {
             let output = run(folder.path(), words);
-            assert_harmless(&format!("inspect of {what}"), &said(&output));
+            assert_harmless(&format!("inspect of {what}"), &text_of(&output));
         }
         let config = format!(
             "[session]\nsecrets = [\"env:COOKIE_SECRET\"]\n[store]\nurl = \"memory:\"\n[guest.g]\ncomponent = {}\n\
@@ -125,21 +125,21 @@ fn no_command_prints_what_a_components_names_hold() {
             folder.path(),
             &[word("check"), word("--config"), word("c.toml")],
         );
-        assert_harmless(&format!("check of {what}"), &said(&output));
+        assert_harmless(&format!("check of {what}"), &text_of(&output));
     }
     let inspected = run(
         folder.path(),
         &[Path::new("inspect"), &folder.path().join("made-by.wasm")],
     );
     assert!(
-        said(&inspected).contains("\\u{1b}[2J"),
+        text_of(&inspected).contains("\\u{1b}[2J"),
         "it is escaped: {}",
-        said(&inspected)
+        text_of(&inspected)
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_putting_a_component_nor_its_logs_show_them() {
+async fn neither_a_deployment_nor_a_log_prints_control_characters() {
     let folder = tempfile::tempdir().unwrap();
     let components = components(folder.path());
     for log in ["", "log = { format = \"json\" }"] {
@@ -169,17 +169,17 @@ async fn neither_putting_a_component_nor_its_logs_show_them() {
                     command.arg("--dry-run");
                 }
                 let output = command.output().unwrap();
-                assert_harmless("guests put", &said(&output));
+                assert_harmless("guests put", &text_of(&output));
             }
         }
         let listed = Command::new(binary())
             .args(["guests", "list", "--admin", &admin, "--all"])
             .output()
             .unwrap();
-        assert_harmless("guests list", &said(&listed));
-        assert!(listed.status.success(), "{}", said(&listed));
+        assert_harmless("guests list", &text_of(&listed));
+        assert!(listed.status.success(), "{}", text_of(&listed));
 
-        host.wait_for_log_count("a new version was refused", 4)
+        host.wait_for_log_count("a new version was rejected", 4)
             .await;
         assert_harmless("the log", &host.log());
     }

@@ -30,12 +30,12 @@ async fn remember(browser: &Browser, host: &Host, lines: &[&str]) {
 async fn denials(host: &Host, component: &str, grant: &str) -> f64 {
     let series =
         format!("cloakroom_guest_denials_total{{grant=\"{grant}\",guest=\"{component}0\"}}");
-    let told = Operator::of(host).metric(&series).await;
-    told.unwrap_or_else(|| panic!("no series {series}"))
+    let value = Operator::of(host).metric(&series).await;
+    value.unwrap_or_else(|| panic!("no series {series}"))
 }
 
 /// Returns the log lines about denials.
-fn told(host: &Host) -> Vec<String> {
+fn denial_lines(host: &Host) -> Vec<String> {
     let log = host.log();
     let lines = log
         .lines()
@@ -48,7 +48,7 @@ async fn assert_denied(host: &Host, component: &str, grant: &str, calls: f64, re
     assert_eq!(denials(host, component, grant).await, calls, "{component}");
     let of_grant = format!("grant=\"{grant}\"");
     host.wait_for_log(&of_grant).await;
-    let lines = told(host);
+    let lines = denial_lines(host);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     for part in [
         format!("guest={component}0"),
@@ -108,12 +108,12 @@ async fn a_guest_that_may_write_is_denied_nothing() {
         for grant in ["session", "read_keys", "write_keys", "outbound", "cookies"] {
             assert_eq!(denials(&host, component, grant).await, 0.0);
         }
-        assert_eq!(told(&host), [""; 0]);
+        assert_eq!(denial_lines(&host), [""; 0]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_read_as_far_as_their_patterns_go() {
+async fn only_keys_that_match_read_keys_can_be_read() {
     for component in WORLDS {
         let host = host(
             component,
@@ -140,12 +140,15 @@ async fn keys_are_read_as_far_as_their_patterns_go() {
         assert_eq!(lines[5], "ok", "writing is another grant");
         let remedy = format!("guest.{component}0.read_keys with this key");
         assert_denied(&host, component, "read_keys", 2.0, &remedy).await;
-        assert!(!told(&host).concat().contains("hidden"), "no key is named");
+        assert!(
+            !denial_lines(&host).concat().contains("hidden"),
+            "no key is named"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_written_as_far_as_their_patterns_go() {
+async fn only_keys_that_match_write_keys_can_be_written() {
     for component in WORLDS {
         let host = host(component, "session = \"write\"\nwrite_keys = [\"cart.*\"]");
         let browser = Browser::new();
@@ -193,7 +196,7 @@ async fn requests_leave_for_granted_hosts_alone_in_both_worlds() {
         );
         let remedy = format!("guest.{component}0.outbound_hosts with this host");
         assert_denied(&host, component, "outbound", 2.0, &remedy).await;
-        let line = told(&host).concat();
+        let line = denial_lines(&host).concat();
         assert!(line.contains("a request to 127.0.0.1:9;"), "{line}");
         assert!(
             !line.contains("hunter2") && !line.contains("path"),
@@ -230,7 +233,7 @@ async fn a_guest_sees_the_variables_that_it_is_given_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_writes_cookies_of_its_own_and_not_what_could_be_the_sessions() {
+async fn a_guest_sets_its_own_cookies_but_not_the_session_cookie_or_its_id() {
     for component in WORLDS {
         let host = host(component, "");
         let cookie = |name: &str, text: &str, signed: bool| {
@@ -258,7 +261,7 @@ async fn a_guest_writes_cookies_of_its_own_and_not_what_could_be_the_sessions() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_denials_is_counted_in_full_and_told_in_a_few_lines() {
+async fn all_denials_are_counted_and_only_a_few_are_logged() {
     let component = WORLDS[0];
     let host = host(component, "session = \"read\"");
     let browser = Browser::new();
@@ -272,7 +275,7 @@ async fn a_flood_of_denials_is_counted_in_full_and_told_in_a_few_lines() {
     host.wait_for_log_count("a guest was denied", 10).await;
     host.access_line("/all").await;
     assert_eq!(
-        told(&host).len(),
+        denial_lines(&host).len(),
         10,
         "a line for each of the first requests"
     );

@@ -205,7 +205,7 @@ async fn guests_see_no_environment_no_files_and_no_network() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_guest_prints_becomes_log_lines_with_its_name_and_request() {
+async fn guest_output_is_logged_with_the_guests_name_and_the_request_id() {
     let host = faults("fixture-faults");
     Browser::new().get(&host.url("/stdout")).await;
     host.wait_for_log("stderr").await;
@@ -238,7 +238,7 @@ async fn every_request_has_a_fresh_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_house_answers_503_and_not_500() {
+async fn requests_beyond_the_queue_are_answered_503() {
     let host = Config::over("memory:")
         .top("[server]\ninstances = 2\ninstance_waiters = 2\ninstance_wait = \"200ms\"")
         .guest_with("/", "fixture-faults", LIMITS)
@@ -255,7 +255,7 @@ async fn a_full_house_answers_503_and_not_500() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn components_that_know_nothing_of_us_are_served() {
+async fn third_party_components_are_served() {
     for name in ["wasi", "wasip2", "wstd", "wasip3"] {
         let host = Config::over("memory:")
             .guest_with("/", &format!("thirdparty-{name}"), "")

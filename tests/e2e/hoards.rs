@@ -89,12 +89,12 @@ async fn rest(host: &Host, wanted: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_host_keeps_for_a_guest_counts_against_its_memory_in_0_2() {
+async fn resources_kept_for_a_guest_count_against_its_memory_in_0_2() {
     hoard("fixture-faults", &HOARDS_02).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_host_keeps_for_a_guest_counts_against_its_memory_in_0_3() {
+async fn resources_kept_for_a_guest_count_against_its_memory_in_0_3() {
     hoard("fixture-faults-service", &HOARDS_03).await;
 }
 

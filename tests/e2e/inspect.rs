@@ -5,25 +5,25 @@ use std::process::{Command, Output};
 
 use cloakroom_tests::host::{binary, component};
 
-fn inspect(folder: &Path, file: &Path, words: &[&str]) -> Output {
+fn inspect(folder: &Path, file: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(binary());
-    let command = command.arg("inspect").arg(file).args(words);
+    let command = command.arg("inspect").arg(file).args(args);
     // The report must not depend on variables that are set where the tests run.
     command.env("TOKEN", "hunter2").current_dir(folder);
     command.output().unwrap()
 }
 
 fn json(output: &Output) -> serde_json::Value {
-    assert_eq!(output.status.code(), Some(0), "{}", said(output));
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[test]
-fn a_component_is_told_with_what_serve_would_grant_it() {
+fn inspect_shows_a_component_and_the_grants_that_serve_gives_it() {
     let folder = tempfile::tempdir().unwrap();
     let counter = component("counter");
     let report = json(&inspect(folder.path(), &counter, &["--json"]));
@@ -55,7 +55,7 @@ fn a_component_is_told_with_what_serve_would_grant_it() {
     assert_eq!(grants[0]["session"], "write");
     assert_eq!(grants[0]["outbound_hosts"].as_array().unwrap().len(), 0);
 
-    let text = said(&inspect(folder.path(), &counter, &[]));
+    let text = text_of(&inspect(folder.path(), &counter, &[]));
     for line in [
         "  world        wasi:http 0.2",
         "  fits         this host compiles and links it",
@@ -76,7 +76,7 @@ fn a_component_is_told_with_what_serve_would_grant_it() {
 }
 
 #[test]
-fn a_configurations_grants_are_told_for_each_guest_of_this_file() {
+fn inspect_shows_the_grants_of_each_guest_that_uses_the_component() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(component("fixture-session"), folder.path().join("a.wasm")).unwrap();
     std::fs::copy(component("counter"), folder.path().join("b.wasm")).unwrap();
@@ -106,9 +106,9 @@ guest = "other"
 "#,
     )
     .unwrap();
-    let words = ["--config", "cloakroom.toml", "--json"];
-    let output = inspect(folder.path(), Path::new("a.wasm"), &words);
-    assert!(!said(&output).contains("hunter2"), "only names");
+    let args = ["--config", "cloakroom.toml", "--json"];
+    let output = inspect(folder.path(), Path::new("a.wasm"), &args);
+    assert!(!text_of(&output).contains("hunter2"), "only names");
     let report = json(&output);
     let grants = report["grants"].as_array().unwrap();
     let names: Vec<_> = grants
@@ -131,14 +131,14 @@ guest = "other"
     assert!(denied(&grants[1], "wasi:http/outgoing-handler"), "{report}");
     assert!(!denied(open, "wasi:http/outgoing-handler"), "{report}");
 
-    let text = said(&inspect(folder.path(), Path::new("a.wasm"), &words[..2]));
+    let text = text_of(&inspect(folder.path(), Path::new("a.wasm"), &args[..2]));
     let line = "imports wasi:http/outgoing-handler, and there are no outbound_hosts: every call out is denied";
     assert_eq!(text.matches(line).count(), 1, "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[test]
-fn what_is_no_guest_is_refused_with_the_reason() {
+fn inspect_refuses_a_file_that_is_not_a_guest_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.wasm");
     std::fs::write(&text, "this is no component").unwrap();
@@ -151,15 +151,15 @@ fn what_is_no_guest_is_refused_with_the_reason() {
         (&component("fixture-command"), "a command-line program"),
     ] {
         let output = inspect(folder.path(), file, &[]);
-        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
         assert!(
-            said(&output).contains(reason),
+            text_of(&output).contains(reason),
             "{reason}: {}",
-            said(&output)
+            text_of(&output)
         );
-        assert!(output.stdout.is_empty(), "{}", said(&output));
+        assert!(output.stdout.is_empty(), "{}", text_of(&output));
     }
-    let words = ["--config", "nowhere.toml"];
-    let output = inspect(folder.path(), &component("counter"), &words);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let args = ["--config", "nowhere.toml"];
+    let output = inspect(folder.path(), &component("counter"), &args);
+    assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
 }

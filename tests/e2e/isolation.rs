@@ -45,7 +45,7 @@ const LOOKS_AT_ONCE: usize = 8;
 const PAGING_INTERVAL: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_instance_finds_what_an_earlier_one_left_in_swapped_memory_tables_and_globals() {
+async fn no_instance_finds_data_of_an_earlier_one_in_memory_tables_or_globals() {
     // Dropped last, when no memory of a host is swapped any more.
     let swap = Swap::on();
     let folder = tempfile::tempdir().unwrap();

@@ -57,10 +57,10 @@ async fn a_change_inside_a_value_is_kept() {
 async fn a_value_that_is_no_json_is_refused_by_the_name_of_its_key() {
     let host = script("js-script");
     let anna = visitor(&host, json!({ "cart": { "items": [] } })).await;
-    let told = text(&anna, &host, "/nested/cycle").await;
+    let received = text(&anna, &host, "/nested/cycle").await;
     assert!(
-        told.starts_with("invalid: session key `cart` is not JSON: "),
-        "{told}"
+        received.starts_with("invalid: session key `cart` is not JSON: "),
+        "{received}"
     );
     let silent = anna.get(&host.url("/nested/cycle/silent")).await;
     assert_eq!(silent.status, 500, "{}", silent.text);
@@ -77,7 +77,7 @@ async fn a_change_after_the_answer_throws_and_changes_nothing() {
     for component in SCRIPTS {
         let host = script(component);
         let anna = visitor(&host, json!({ "cart": { "items": ["fig"] } })).await;
-        for (path, said) in [
+        for (path, log_text) in [
             (
                 "/late/write",
                 "session key `late`: the response has been sent, so the session is read-only",
@@ -96,11 +96,11 @@ async fn a_change_after_the_answer_throws_and_changes_nothing() {
                 "session key `when` was changed after the response had been sent: the change is lost",
             ),
         ] {
-            let before = host.log_count(said);
+            let before = host.log_count(log_text);
             assert_eq!(text(&anna, &host, path).await, "sent", "{component} {path}");
             // StarlingMonkey stops the handler when the answer ends, so code after an `await` does not run.
             if !(path == "/late/async" && component.ends_with("starlingmonkey")) {
-                host.wait_for_log_count(said, before + 1).await;
+                host.wait_for_log_count(log_text, before + 1).await;
             }
         }
         let all = value(&anna, &host, "/all").await;
@@ -148,12 +148,16 @@ async fn an_integer_that_a_number_cannot_hold_is_refused_in_both_directions() {
 
         // Values that the handler does not change keep their bytes.
         assert_eq!(text(&anna, &host, "/big/other").await, "ok");
-        let kept = crate::script(&anna, &host, &["get big", "get n", "get f", "get other"]).await;
+        let stored = crate::script(&anna, &host, &["get big", "get n", "get f", "get other"]).await;
         assert_eq!(
-            kept[0],
+            stored[0],
             r#"{"deep":[1,9007199254740993],"text":"9007199254740993"}"#
         );
-        assert_eq!(kept[1..], ["9007199254740990", "1e400", "1"], "{component}");
+        assert_eq!(
+            stored[1..],
+            ["9007199254740990", "1e400", "1"],
+            "{component}"
+        );
     }
 }
 
@@ -171,9 +175,9 @@ async fn a_sum_that_a_number_cannot_hold_is_refused_and_taken_back() {
             sum.starts_with("invalid: session key `big` would be 9007199254740992"),
             "{component}: {sum}"
         );
-        let kept = crate::script(&anna, &host, &["get big", "increment big 1"]).await;
+        let stored = crate::script(&anna, &host, &["get big", "increment big 1"]).await;
         assert_eq!(
-            kept,
+            stored,
             ["9007199254740991", "9007199254740992"],
             "{component}"
         );
@@ -191,7 +195,7 @@ async fn a_negative_number_is_added_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_json_leaves_out_is_there_for_the_request_alone() {
+async fn values_that_json_omits_exist_only_during_the_request() {
     let host = script("js-script");
     let anna = visitor(&host, json!({ "gone": 1 })).await;
     assert_eq!(
@@ -206,14 +210,14 @@ async fn what_json_leaves_out_is_there_for_the_request_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regenerate_takes_a_callback_or_is_awaited_and_what_is_stale_throws() {
+async fn regenerate_takes_a_callback_or_is_awaited_and_stale_values_throw() {
     for component in SCRIPTS {
         let host = script(component);
         let anna = visitor(&host, json!({ "user": "ada", "cart": { "items": [] } })).await;
         let before = crate::id_of(&anna, &host);
-        let kept = value(&anna, &host, "/regenerate/promise").await;
+        let stored = value(&anna, &host, "/regenerate/promise").await;
         assert_eq!(
-            kept,
+            stored,
             json!(["SessionError", "SessionError", "TypeError"]),
             "{component}"
         );
@@ -260,7 +264,7 @@ async fn setting_the_session_to_null_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn save_keeps_what_comes_after_it_and_reload_drops_what_came_before() {
+async fn changes_after_a_save_are_kept_and_changes_before_a_reload_dropped() {
     for component in SCRIPTS {
         let host = script(component);
         let anna = visitor(&host, json!({ "cart": { "items": [] } })).await;
@@ -305,9 +309,9 @@ async fn the_lifetime_of_a_session_is_set_in_milliseconds() {
         let host = script(component);
         let anna = Browser::new();
         let set = anna.get(&host.url("/age")).await;
-        let told: Value = serde_json::from_str(&set.text).expect(&set.text);
+        let received: Value = serde_json::from_str(&set.text).expect(&set.text);
         let expected = json!({ "near": true, "originalMaxAge": 60_000, "isDate": true, "httpOnly": true, "path": "/" });
-        assert_eq!(told, expected, "{component}");
+        assert_eq!(received, expected, "{component}");
         assert!(
             set.set_cookies()[0].contains("Expires="),
             "{:?}",
@@ -332,14 +336,18 @@ async fn the_session_id_that_a_guest_sees_is_a_name_and_no_credential() {
         json!({ "id": null, "same": true })
     );
     let anna = visitor(&host, json!({ "user": "ada" })).await;
-    let told = value(&anna, &host, "/id").await;
-    assert_ne!(told["id"], crate::id_of(&anna, &host));
-    assert!(told["id"].is_string(), "{told}");
-    assert_eq!(value(&anna, &host, "/id").await, told, "it stays the same");
+    let received = value(&anna, &host, "/id").await;
+    assert_ne!(received["id"], crate::id_of(&anna, &host));
+    assert!(received["id"].is_string(), "{received}");
+    assert_eq!(
+        value(&anna, &host, "/id").await,
+        received,
+        "it stays the same"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_grant_does_not_cover_is_an_error_with_a_code() {
+async fn a_call_outside_the_grant_is_an_error_with_a_code() {
     let host = Config::over("memory:")
         .guest_with(
             "/",
@@ -348,8 +356,11 @@ async fn what_the_grant_does_not_cover_is_an_error_with_a_code() {
         )
         .start();
     let anna = Browser::new();
-    let told = text(&anna, &host, "/denied").await;
-    assert!(told.starts_with("denied: session key `secret`: "), "{told}");
+    let received = text(&anna, &host, "/denied").await;
+    assert!(
+        received.starts_with("denied: session key `secret`: "),
+        "{received}"
+    );
 
     let reader = Config::over("memory:")
         .guest_with("/", "js-script", "session = \"read\"")

@@ -122,17 +122,17 @@ macro_rules! counters {
             use super::{Store, counts_like_every_other};
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn counts_in_memory() {
+            async fn visits_are_counted_in_memory() {
                 counts_like_every_other($component, Store::Memory).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn counts_on_sqlite() {
+            async fn visits_are_counted_on_sqlite() {
                 counts_like_every_other($component, Store::Sqlite).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn counts_on_mysql() {
+            async fn visits_are_counted_on_mysql() {
                 counts_like_every_other($component, Store::Mysql).await;
             }
         }

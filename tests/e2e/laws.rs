@@ -75,7 +75,7 @@ fn request(cookie: &str, body: &str) -> String {
 
 /// Law 2: a trap commits only the changes that the guest saved. A 5xx that the guest returns commits like any other answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trap_commits_only_what_was_saved() {
+async fn a_trap_commits_only_saved_changes() {
     let host = scripted("sqlite:sessions.sqlite").start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;

@@ -215,11 +215,11 @@ async fn a_session_beyond_the_guest_s_own_limits_is_an_error_in_the_guest() {
         "fixture-faults",
         "session_bytes = \"1KiB\", session_keys = 3",
     );
-    let said = get(&host, "/s/big-value?2000").await.text;
-    assert!(said.starts_with("error too-large 1024"), "{said}");
+    let text = get(&host, "/s/big-value?2000").await.text;
+    assert!(text.starts_with("error too-large 1024"), "{text}");
     assert_eq!(get(&host, "/s/big-value?500").await.text, "ok\n");
-    let said = get(&host, "/s/many-keys?10").await.text;
-    assert!(said.starts_with("3 keys then error invalid"), "{said}");
+    let text = get(&host, "/s/many-keys?10").await.text;
+    assert!(text.starts_with("3 keys then error invalid"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,7 +291,7 @@ async fn a_stream_that_falls_silent_for_too_long_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_beyond_what_the_host_takes_are_503_at_once() {
+async fn requests_beyond_the_hosts_limit_are_answered_503_at_once() {
     let host = Config::over("memory:")
         .top("[server]\nrequests = 3")
         .guest_with("/s", "fixture-faults", "")
@@ -313,7 +313,7 @@ async fn requests_beyond_what_the_host_takes_are_503_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_with_few_file_descriptors_serves_beside_a_crowd() {
+async fn a_host_with_few_file_descriptors_serves_under_many_connections() {
     let config = Config::over("memory:").guest("/s", "fixture-faults");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloakroom.toml");
@@ -329,13 +329,13 @@ async fn a_host_with_few_file_descriptors_serves_beside_a_crowd() {
         .current_dir(directory.path());
     let host = Host::spawn(command, directory);
     let connect = (0..400).map(|_| tokio::net::TcpStream::connect(host.address()));
-    let crowd: Vec<_> = join_all(connect).await;
+    let connections: Vec<_> = join_all(connect).await;
     assert!(
-        crowd.iter().all(Result::is_ok),
+        connections.iter().all(Result::is_ok),
         "the system's queue has room"
     );
     // The host closes connections without a request, so it does not run out of descriptors.
     assert_eq!(status(&host, "/s/").await, 200);
     assert_eq!(host.log_count("accepting a connection failed"), 0);
-    drop(crowd);
+    drop(connections);
 }

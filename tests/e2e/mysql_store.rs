@@ -2,7 +2,7 @@
 
 mod collation;
 mod contract;
-mod lanes;
+mod group_commit;
 mod outage;
 mod refusals;
 mod schema;

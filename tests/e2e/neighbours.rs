@@ -121,11 +121,11 @@ async fn noisy(component: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_endless_loops_end_in_time_and_leave_the_counter_its_share() {
+async fn a_hundred_endless_loops_end_in_time_and_do_not_starve_the_counter() {
     noisy("fixture-faults").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_endless_loops_of_the_newer_world_do_so_too() {
+async fn a_hundred_endless_loops_of_the_newer_world_do_not_starve_the_counter() {
     noisy("fixture-faults-service").await;
 }

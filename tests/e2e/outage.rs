@@ -151,7 +151,7 @@ async fn a_lost_reply_is_decided_by_the_commit_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_commits_that_travel_together_every_lost_one_is_decided() {
+async fn every_lost_reply_of_batched_commits_is_decided() {
     const VISITORS: usize = 24;
     const VISITS: usize = 10;
     let database = Mariadb::shared().await.fresh_database().await;
@@ -188,7 +188,7 @@ async fn of_commits_that_travel_together_every_lost_one_is_decided() {
 
 /// Fault 1 in the log: one line when the store starts to fail and one when it answers again, however many requests fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_is_told_by_its_changes_and_not_by_its_requests() {
+async fn an_outage_is_logged_at_its_start_and_end_and_not_per_request() {
     let server = Mariadb::start().await;
     let database = server.fresh_database().await;
     let host = Config::over(&database.url)
@@ -211,16 +211,19 @@ async fn an_outage_is_told_by_its_changes_and_not_by_its_requests() {
         Duration::from_secs(30),
         async || {
             run_script(&browser, &host, &["get n"]).await;
-            let told = host.log_count("the session store answers again");
-            ensure!(told > 0, "{}", host.log());
+            let count_of = host.log_count("the session store answers again");
+            ensure!(count_of > 0, "{}", host.log());
             Ok(())
         },
     )
     .await;
     let log = host.log().split_off(before);
-    let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    let count_of = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     // A database that is still starting may fail once more.
-    assert!((1..=2).contains(&told("the session store fails")), "{log}");
+    assert!(
+        (1..=2).contains(&count_of("the session store fails")),
+        "{log}"
+    );
     assert!(log.contains("failed_calls="), "{log}");
     // The access log has a line for each request, with its client.
     let others = log.lines().filter(|line| !line.contains("peer=")).count();

@@ -17,12 +17,12 @@ fn run(folder: &Path, words: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[test]
-fn check_serve_and_inspect_say_what_to_do() {
+fn check_serve_and_inspect_advise_to_rebuild_an_outdated_component() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = wat::parse_str(OUTDATED).unwrap();
     std::fs::write(folder.path().join("old.wasm"), bytes).unwrap();
@@ -31,7 +31,7 @@ fn check_serve_and_inspect_say_what_to_do() {
     std::fs::write(folder.path().join("cloakroom.toml"), config).unwrap();
     for command in ["check", "serve"] {
         let refused = run(folder.path(), &[command, "--config", "cloakroom.toml"]);
-        let words = said(&refused);
+        let words = text_of(&refused);
         assert_eq!(refused.status.code(), Some(2), "{words}");
         for part in [
             "guest.old.component",
@@ -49,12 +49,12 @@ fn check_serve_and_inspect_say_what_to_do() {
         report["reason"].as_str().unwrap().contains(REMEDY),
         "{report}"
     );
-    let inspected = said(&run(folder.path(), &["inspect", "old.wasm"]));
+    let inspected = text_of(&run(folder.path(), &["inspect", "old.wasm"]));
     assert!(inspected.contains(REMEDY), "{inspected}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_host_refuses_it_over_the_admin_interface_and_as_a_file() {
+async fn a_running_host_refuses_an_outdated_component_from_admin_and_file() {
     let bytes = wat::parse_str(OUTDATED).unwrap();
     let host = Config::over("memory:")
         .guest_with("/", "fixture-hello", "")

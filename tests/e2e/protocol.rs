@@ -168,7 +168,7 @@ async fn a_slow_client_holds_no_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_nobody_wants_does_not_cost_its_sender_the_answer() {
+async fn an_unread_request_body_does_not_prevent_the_response() {
     let limits = "limits = { request_body = \"1MiB\" }";
     let host = Config::over("memory:")
         .guest_with("/", "fixture-faults", limits)

@@ -148,14 +148,14 @@ async fn a_session_is_renewed_regenerated_saved_reloaded_and_destroyed() {
         assert_eq!(put.status, 200);
         let answer = post(&browser, &host, &format!("/lives/{how}")).await;
         assert_eq!(answer.status, 200, "{how}\n{}", host.log());
-        let told = json!({"before": ["old"], "after": after, "same": is_same});
-        assert_eq!(body(&answer), told, "{how}");
+        let received = json!({"before": ["old"], "after": after, "same": is_same});
+        assert_eq!(body(&answer), received, "{how}");
         assert_eq!(seen(&browser, &host).await, stored, "{how}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_host_refuses_is_an_exception_with_a_code() {
+async fn a_refused_session_call_is_an_exception_with_a_code() {
     let host = config().start();
     let refused = post(&Browser::new(), &host, "/refused").await;
     assert_eq!(
@@ -215,7 +215,7 @@ async fn random_numbers_are_others_in_each_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_visitor_sends_wrongly_is_400_and_ends_no_instance() {
+async fn invalid_input_of_a_visitor_is_400_and_ends_no_instance() {
     let host = guest("session = \"write\"\nreuse = 1000").start();
     let browser = Browser::new();
     for bytes in ["{", "\u{feff}\u{0}", &"[".repeat(30_000), &"[".repeat(129)] {
@@ -365,8 +365,9 @@ async fn forms_and_files_arrive_whole() {
     let answer = browser
         .send(Method::POST, &echo, FORM, "f=a+b&f=%EB%82%98")
         .await;
-    let told = json!({"method": "POST", "args": ["1", "가"], "form": ["a b", "나"], "length": 17});
-    assert_eq!(body(&answer), told);
+    let received =
+        json!({"method": "POST", "args": ["1", "가"], "form": ["a b", "나"], "length": 17});
+    assert_eq!(body(&answer), received);
 
     let url = host.url("/echo?when=2026-11-26");
     let legacy = b"\xb0\xa1".to_vec();
@@ -387,14 +388,14 @@ async fn forms_and_files_arrive_whole() {
     let answer = browser
         .send(Method::POST, &host.url("/upload"), kind, form)
         .await;
-    let told = body(&answer);
+    let received = body(&answer);
     assert_eq!(
-        (&told["title"], &told["name"], &told["type"]),
+        (&received["title"], &received["name"], &received["type"]),
         (&json!("mine"), &json!("a.bin"), &json!("image/png"))
     );
     // The digest that Python's hashlib computes of the same bytes.
     assert_eq!(
-        told["sha256"],
+        received["sha256"],
         "d5397f395028a36a877582420027c07a9dffa109caf6625ee9fb42ba86859168"
     );
     let broken = browser
@@ -422,11 +423,11 @@ async fn an_instance_that_is_reused_carries_nothing_from_visitor_to_visitor() {
     let (anna, bela) = (Browser::new(), Browser::new());
     for round in 1..=5 {
         for (browser, who) in [(&anna, "anna"), (&bela, "bela")] {
-            let told = body(&browser.get(&host.url(&format!("/globals?who={who}"))).await);
-            assert_eq!(told["mine"], json!(vec![who; round]), "{told}");
-            assert_eq!(told["flashed"], json!([]), "{told}");
+            let received = body(&browser.get(&host.url(&format!("/globals?who={who}"))).await);
+            assert_eq!(received["mine"], json!(vec![who; round]), "{received}");
+            assert_eq!(received["flashed"], json!([]), "{received}");
             let requests = (round - 1) * 2 + if who == "anna" { 1 } else { 2 };
-            assert_eq!(told["requests"], requests, "one instance serves all");
+            assert_eq!(received["requests"], requests, "one instance serves all");
         }
     }
 }

@@ -55,7 +55,7 @@ async fn version_of(host: &Host, path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn guests_and_routes_come_and_go() {
+async fn a_reload_adds_and_removes_guests_and_routes() {
     let host = base().guest("/hello", "fixture-hello").start();
     let visitor = Browser::new();
     assert_eq!(visitor.get(&host.url("/session")).await.text, "1번 접속");
@@ -92,7 +92,7 @@ async fn guests_and_routes_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_anywhere_changes_nothing_and_every_one_is_told() {
+async fn a_reload_with_a_fault_changes_nothing_and_reports_every_fault() {
     let host = base().start();
     assert_eq!(status(&host, "/session").await, 200);
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ async fn a_fault_anywhere_changes_nothing_and_every_one_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_needs_a_restart_is_named_and_refused() {
+async fn a_reload_that_changes_fixed_keys_is_refused_and_names_them() {
     let host = base().start();
     let other = base()
         .guest("/hello", "fixture-hello")
@@ -152,7 +152,7 @@ async fn what_needs_a_restart_is_named_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn secrets_are_rotated_under_way() {
+async fn a_reload_rotates_the_cookie_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     fs::write(&file, SECRET).unwrap();

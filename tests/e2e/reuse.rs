@@ -15,7 +15,7 @@ async fn served(host: &Host, path: &str, requests: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_serves_as_often_as_its_guest_says_and_once_by_default() {
+async fn an_instance_serves_the_configured_number_of_requests_by_default_one() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = Config::over("memory:")
             .guest_with("/reused", component, "reuse = 3")
@@ -47,14 +47,14 @@ async fn an_instance_serves_as_often_as_its_guest_says_and_once_by_default() {
             format!("cloakroom_guest_instances_parked{{guest=\"{reused}\"}} 1"),
             format!("cloakroom_guest_instances_parked{{guest=\"{fresh}\"}} 0"),
         ] {
-            let is_told = metrics.text.lines().any(|told| told == line);
-            assert!(is_told, "{line}\n{}", metrics.text);
+            let is_listed = metrics.text.lines().any(|metric| metric == line);
+            assert!(is_listed, "{line}\n{}", metrics.text);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn browsers_that_take_turns_count_apart_in_one_instance() {
+async fn alternating_browsers_are_counted_separately_in_one_instance() {
     for component in ["counter", "counter-service"] {
         let host = Config::over("sqlite:sessions.sqlite")
             .guest_with("/", component, "session = \"write\"\nreuse = 1000")

@@ -38,7 +38,7 @@ fn story(host: &Host) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_traps_on_every_second_request_is_taken_back_under_load() {
+async fn a_version_that_traps_on_every_second_request_is_rolled_back_under_load() {
     let folder = tempfile::tempdir().unwrap();
     let (file, new) = (folder.path().join("x.wasm"), folder.path().join("new"));
     fs::write(&file, hello(1)).unwrap();
@@ -84,12 +84,12 @@ async fn a_version_that_traps_on_every_second_request_is_taken_back_under_load()
 
     // The operator's view of the events, in order: deployed, failing, rolled back.
     let story = story(&host);
-    let told = [
+    let lines = [
         "a version is live",
         "fails too often: rolling it back",
         "an earlier version is live again",
     ];
-    let places: Vec<_> = told
+    let places: Vec<_> = lines
         .iter()
         .map(|text| story.iter().rposition(|line| line.contains(text)))
         .collect();
@@ -105,7 +105,7 @@ async fn a_version_that_traps_on_every_second_request_is_taken_back_under_load()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_canary_meets_the_same_visitors_throughout_and_then_all() {
+async fn a_canary_serves_the_same_visitors_throughout_and_then_all() {
     let folder = tempfile::tempdir().unwrap();
     let (file, new) = (folder.path().join("x.wasm"), folder.path().join("new"));
     fs::copy(component("counter"), &file).unwrap();
@@ -144,7 +144,7 @@ async fn a_canary_meets_the_same_visitors_throughout_and_then_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_canary_ends_when_what_is_live_is_put_back() {
+async fn a_canary_ends_when_the_live_component_is_put_back() {
     let folder = tempfile::tempdir().unwrap();
     let (file, new) = (folder.path().join("x.wasm"), folder.path().join("new"));
     let put = |bytes: Vec<u8>| {

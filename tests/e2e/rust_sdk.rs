@@ -154,7 +154,7 @@ async fn a_form_is_read_and_its_message_is_shown_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_form_that_is_none_is_refused_with_its_reason() {
+async fn an_invalid_form_is_refused_with_its_reason() {
     let visit = Visit::of("example-forms");
     let other = visit.send(Method::POST, "/book", JSON, "{}").await;
     assert_eq!(other.status, 415, "{}", other.text);
@@ -199,22 +199,22 @@ async fn each_fault_of_a_json_request_has_its_status() {
         let answer = visit.send(Method::POST, "/notes", content_type, body).await;
         (answer.status, answer.text)
     };
-    let said = |status, text: &str| (status, format!("{text}\n"));
+    let status_and_line = |status, text: &str| (status, format!("{text}\n"));
     assert_eq!(
         post(JSON, "{").await,
-        said(400, "JSON: EOF while parsing an object at line 1 column 1")
+        status_and_line(400, "JSON: EOF while parsing an object at line 1 column 1")
     );
     assert_eq!(
         post(JSON, "{}").await,
-        said(422, "JSON: missing field `title` at line 1 column 2")
+        status_and_line(422, "JSON: missing field `title` at line 1 column 2")
     );
     assert_eq!(
         post("text/plain", "{}").await,
-        said(415, "the body is not JSON by its content-type")
+        status_and_line(415, "the content-type of the body is not JSON")
     );
     assert_eq!(
         post(JSON, r#"{"title":""}"#).await,
-        said(422, "a note needs a title")
+        status_and_line(422, "a note needs a title")
     );
     assert_eq!(visit.get("/notes/7").await.status, 404);
     assert_eq!(visit.get("/notes/seven").await.status, 404);
@@ -272,7 +272,7 @@ async fn a_cookie_is_sent_with_the_attributes_that_were_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sessions_cookie_is_out_of_a_guests_reach() {
+async fn a_guest_cannot_set_the_session_cookie() {
     let visit = Visit::of("example-cookies");
     let evil = visit.post("/evil").await;
     assert_eq!((evil.status, &*evil.text), (500, "internal server error\n"));

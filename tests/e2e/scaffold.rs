@@ -23,7 +23,7 @@ fn new(folder: &Path, words: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -56,10 +56,15 @@ fn every_language_makes_a_project_whose_configuration_loads() {
     for (word, language) in LANGUAGES {
         let home = tempfile::tempdir().unwrap();
         let output = new(home.path(), &["my-shop", "--lang", word]);
-        assert_eq!(output.status.code(), Some(0), "{word}: {}", said(&output));
-        let told = said(&output);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{word}: {}",
+            text_of(&output)
+        );
+        let text = text_of(&output);
         for step in ["cd my-shop", "cloakroom dev", "cloakroom test"] {
-            assert!(told.contains(step), "{word}: {told}");
+            assert!(text.contains(step), "{word}: {text}");
         }
 
         let project = home.path().join("my-shop");
@@ -75,7 +80,8 @@ fn every_language_makes_a_project_whose_configuration_loads() {
         assert_eq!(config.guests.len(), 1, "{word}");
         let guest = &config.guests[0];
         assert_eq!(guest.name, "my-shop", "{word}");
-        let build = guest.build.as_ref().expect("it contains the build command");
+        let build = config.builds.get("my-shop");
+        let build = build.expect("it contains the build command");
         assert!(build.test.is_some(), "{word}: it contains the test command");
         for watched in &build.watch {
             assert!(watched.exists(), "{word}: {} is watched", watched.display());
@@ -108,12 +114,17 @@ fn every_language_makes_a_project_whose_configuration_loads() {
 }
 
 #[test]
-fn what_a_project_gets_is_what_the_repository_has() {
+fn the_vendored_files_of_a_project_equal_those_of_the_repository() {
     let root = repository();
     for (word, _) in LANGUAGES {
         let home = tempfile::tempdir().unwrap();
         let output = new(home.path(), &["shop", "--lang", word]);
-        assert_eq!(output.status.code(), Some(0), "{word}: {}", said(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{word}: {}",
+            text_of(&output)
+        );
         let vendor = files(&home.path().join("shop/vendor/cloakroom"));
         assert!(vendor.contains_key(Path::new("wit/session.wit")), "{word}");
         for (path, content) in &vendor {
@@ -172,24 +183,24 @@ fn git_files(root: &Path, folders: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_is_there_is_not_overwritten() {
+fn an_existing_folder_is_not_overwritten() {
     let (word, _) = LANGUAGES[0];
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join("shop")).unwrap();
     std::fs::write(home.path().join("shop/mine"), "mine").unwrap();
     let output = new(home.path(), &["shop", "--lang", word]);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("--path"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+    assert!(text_of(&output).contains("--path"), "{}", text_of(&output));
     let kept = files(home.path());
     assert_eq!(kept.len(), 1, "{kept:?}");
 
     let output = new(home.path(), &["shop", "--lang", word, "--path", "other"]);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
     assert!(home.path().join("other/cloakroom.toml").is_file());
 }
 
 #[test]
-fn a_usage_error_says_what_would_do() {
+fn a_usage_error_names_the_expected_arguments() {
     let home = tempfile::tempdir().unwrap();
     for (words, expected) in [
         (&["--lang", "js"][..], "<NAME>"),
@@ -209,12 +220,12 @@ fn a_usage_error_says_what_would_do() {
             output.status.code(),
             Some(2),
             "{words:?}: {}",
-            said(&output)
+            text_of(&output)
         );
         assert!(
-            said(&output).contains(expected),
+            text_of(&output).contains(expected),
             "{words:?}: {}",
-            said(&output)
+            text_of(&output)
         );
     }
     assert!(files(home.path()).is_empty());

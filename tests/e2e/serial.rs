@@ -21,7 +21,7 @@ async fn transactions_are_serial(store: Arc<dyn SessionStore>, express: Arc<dyn 
     let settings = Settings::from_env(CASES, 16);
     let began = std::time::Instant::now();
     let report = check(store, express, settings).await;
-    let report = report.unwrap_or_else(|told| panic!("{told}"));
+    let report = report.unwrap_or_else(|error| panic!("{error}"));
     eprintln!("{settings:?}: {report:?} in {:?}", began.elapsed());
     if settings.is_whole() {
         report.assert_not_vacuous();

@@ -29,7 +29,7 @@ pub(crate) async fn cookies(browser: &Browser, host: &Host, lines: &[&str]) -> (
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_visitor_who_only_reads_gets_no_cookie_and_no_row() {
+async fn a_new_visitor_that_only_reads_gets_no_cookie_and_no_row() {
     let host = config().start();
     assert_eq!(
         cookies(
@@ -71,7 +71,7 @@ async fn the_cookie_is_express_s_to_the_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_known_visitor_gets_a_cookie_only_when_it_must_move() {
+async fn a_known_visitor_gets_a_cookie_only_if_its_expiry_changes() {
     let host = config().start();
     let browser = Browser::new();
     assert_eq!(cookies(&browser, &host, &["set a 1"]).await, (1, 0));
@@ -166,7 +166,7 @@ async fn the_old_profile_saves_everything_and_names_no_same_site() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_cookie_is_expired_once_and_not_asked_for_ever() {
+async fn the_cookie_of_a_destroyed_session_is_expired_or_replaced_at_once() {
     let host = config().start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
@@ -184,7 +184,7 @@ async fn a_dead_cookie_is_expired_once_and_not_asked_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn renew_keeps_the_data_and_kills_the_old_id() {
+async fn renew_keeps_the_data_and_invalidates_the_old_id() {
     let host = config().start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
@@ -230,7 +230,7 @@ async fn regenerate_begins_an_empty_session_under_a_new_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unset_destroys_or_keeps_as_the_option_says() {
+async fn unset_destroys_or_keeps_the_session_according_to_the_option() {
     let host = config().start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;

@@ -72,7 +72,7 @@ async fn metric(host: &Host, name: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_clients_leave_turn_no_visitor_away() {
+async fn unread_responses_cause_no_refusal_of_visitors() {
     for is_one in [true, false] {
         let host = host("requests = 100");
         let mut clients = Vec::new();
@@ -195,7 +195,7 @@ async fn a_client_that_is_refused_a_connection_holds_up_no_newcomer() {
 
 /// Bodies held in memory for a busy guest are dropped together with their queued requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_of_queued_requests_turn_no_visitor_away() {
+async fn bodies_of_queued_requests_cause_no_refusal_of_visitors() {
     let host = Config::over("memory:")
         .top("[server]\nwaiting_bodies = \"1MiB\"")
         .guest_with(
@@ -374,7 +374,7 @@ async fn a_body_in_many_tiny_pieces_is_refused_and_one_in_small_pieces_is_not() 
 
 /// A trusted proxy's connection carries the answers of many clients. A client that stalls loses only its own answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_trusted_proxy_each_forwarded_client_pays_for_itself() {
+async fn behind_a_trusted_proxy_a_stalled_client_loses_only_its_own_responses() {
     const OTHER: u32 = 201;
     let host = Config::over("memory:")
         .top("[server]\nuntaken = \"1MiB\"")
@@ -438,7 +438,7 @@ async fn flooded(host: &Host, path: &str, fields: &[(&str, &str)]) -> RawH2 {
 
 /// A guest that serves two requests at a time, and one connection with more requests than the guest's queue holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_fills_a_guests_queue_delays_itself() {
+async fn a_connection_that_fills_a_guests_queue_delays_only_itself() {
     for is_one in [true, false] {
         let host = Config::over("memory:")
             .guest_with(
@@ -458,7 +458,7 @@ async fn a_connection_that_fills_a_guests_queue_delays_itself() {
 
 /// Otherwise one client's requests that wait for a session lock would fill the host for as long as their guest runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_wait_for_a_sessions_turn_give_way() {
+async fn requests_that_wait_for_a_session_lock_give_way() {
     for is_one in [true, false] {
         let slow = "session = \"write\"\nexclusive = true";
         let host = Config::over("memory:")

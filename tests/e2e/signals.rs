@@ -54,7 +54,7 @@ async fn the_first_signal_lets_a_request_finish_and_ends_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_host_at_once() {
     for (path, signals) in [
         ("/f/sleep?80000", ["TERM", "TERM"]),
         ("/f/spin", ["INT", "TERM"]),

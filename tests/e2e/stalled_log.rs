@@ -76,8 +76,8 @@ impl Stalled {
             .admin("");
         let mut child = serve(folder.path(), &config).spawn().unwrap();
         let stderr = child.stderr.take();
-        let mut greeting = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut line = || greeting.next().expect("it greets").unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = || stdout.next().expect("it greets").unwrap();
         let address = loop {
             if let Some((_, rest)) = line().split_once("serves http://") {
                 break rest.split('/').next().unwrap().parse().unwrap();
@@ -135,7 +135,7 @@ impl Stalled {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_answered_and_sigterm_ends_the_host_though_nobody_reads_its_log() {
+async fn a_host_whose_log_is_unread_answers_requests_and_ends_on_sigterm() {
     let mut host = Stalled::start("", "2s");
     host.flood().await;
     assert!(host.dropped("access").await > 0);
@@ -145,7 +145,7 @@ async fn requests_are_answered_and_sigterm_ends_the_host_though_nobody_reads_its
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_it_at_once_though_nobody_reads_its_log() {
+async fn a_second_signal_ends_a_host_whose_log_is_unread_at_once() {
     let mut host = Stalled::start("", "300s");
     host.flood().await;
     let mut link = TcpStream::connect(host.address).await.unwrap();
@@ -184,18 +184,22 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
         host.signal();
         assert_eq!(host.ended().await.code(), Some(0));
         let text = reader.join().unwrap();
-        let told: Vec<_> = text
+        let reported: Vec<_> = text
             .lines()
             .filter(|line| line.contains("log lines were dropped"))
             .collect();
-        assert!(!told.is_empty(), "{} bytes and no such line", text.len());
+        assert!(
+            !reported.is_empty(),
+            "{} bytes and no such line",
+            text.len()
+        );
         let count = |line: &&str| -> u64 {
             let (_, rest) = line.split_once(counted).expect("the line counts by kind");
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().unwrap()
         };
-        let told: u64 = told.iter().map(count).sum();
-        assert!(told >= dropped, "told {told} of {dropped}");
+        let reported: u64 = reported.iter().map(count).sum();
+        assert!(reported >= dropped, "told {reported} of {dropped}");
         assert!(
             text.contains("stopped"),
             "the last lines are there: it was read"
@@ -204,7 +208,7 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
+async fn a_host_whose_startup_message_is_unread_serves_and_ends() {
     // The pipe is full before the host writes anything.
     let folder = tempfile::tempdir().unwrap();
     let own = Port::free();

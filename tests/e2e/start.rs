@@ -27,30 +27,30 @@ fn fails(url: &str, makes_the_table: bool) -> (Option<i32>, String) {
         .current_dir(&directory)
         .output()
         .unwrap();
-    let words = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    (status.code(), words.concat())
+    let output = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (status.code(), output.concat())
 }
 
 #[test]
 fn a_database_that_is_not_there_is_a_failure_not_a_fault() {
     let own = Port::free();
     let port = own.number();
-    let (code, words) = fails(&format!("mysql://ann:hunter2@127.0.0.1:{port}/app"), true);
-    assert_eq!(code, Some(1), "{words}");
-    let told = format!("cloakroom: the session store cannot be reached: 127.0.0.1:{port}: ");
-    assert!(words.contains(&told), "{words}");
-    assert!(words.contains("start the database"), "{words}");
+    let (code, output) = fails(&format!("mysql://ann:hunter2@127.0.0.1:{port}/app"), true);
+    assert_eq!(code, Some(1), "{output}");
+    let expected = format!("cloakroom: the session store cannot be reached: 127.0.0.1:{port}: ");
+    assert!(output.contains(&expected), "{output}");
+    assert!(output.contains("start the database"), "{output}");
     assert_eq!(
-        words.matches("waiting for the session store").count(),
+        output.matches("waiting for the session store").count(),
         1,
-        "{words}"
+        "{output}"
     );
-    assert!(!words.contains("in the configuration"), "{words}");
-    assert!(!words.contains("hunter2"), "{words}");
+    assert!(!output.contains("in the configuration"), "{output}");
+    assert!(!output.contains("hunter2"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_said_wrongly_of_a_database_is_a_fault_with_its_key() {
+async fn a_wrong_database_setting_is_a_fault_with_its_key() {
     let database = Mariadb::shared().await.fresh_database().await;
     let url = |password: &str, name: &str| {
         let (user, port) = (&database.user, database.port);
@@ -74,19 +74,19 @@ async fn what_is_said_wrongly_of_a_database_is_a_fault_with_its_key() {
         ),
     ];
     for (url, problem, remedy) in cases {
-        let (code, words) = fails(&url, false);
-        assert_eq!(code, Some(2), "{words}");
+        let (code, output) = fails(&url, false);
+        assert_eq!(code, Some(2), "{output}");
         for text in [problem, remedy, "1 fault in the configuration"] {
-            assert!(words.contains(text), "nothing of {text}:\n{words}");
+            assert!(output.contains(text), "nothing of {text}:\n{output}");
         }
         for secret in ["wr0ng-pa55word", &database.password] {
-            assert!(!words.contains(secret), "{words}");
+            assert!(!output.contains(secret), "{output}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_greeting_names_an_address_that_opens_and_where_sessions_are() {
+async fn the_startup_message_names_an_address_that_opens_and_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
     command
@@ -107,7 +107,7 @@ async fn the_greeting_names_an_address_that_opens_and_where_sessions_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_greeting_names_the_database_and_never_its_account() {
+async fn the_startup_message_names_the_database_but_not_its_account() {
     let database = Mariadb::shared().await.fresh_database().await;
     let host = Config::over(&database.url)
         .guest("/session", "counter")

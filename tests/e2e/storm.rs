@@ -134,7 +134,7 @@ async fn get_and_set_of_one_session_over_two_hosts_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_logout_during_the_storm_stays_a_logout() {
+async fn a_logout_during_concurrent_writes_is_not_undone() {
     let database = Mariadb::shared().await.fresh_database().await;
     let (one, two) = two_hosts(&database).await;
     let cookie = session_on(&one).await;

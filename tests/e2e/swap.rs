@@ -24,13 +24,13 @@ const NOTICED: Duration = Duration::from_millis(1500);
 const QUIET_TWICE: Duration = Duration::from_secs(5);
 
 /// A host over one file in a folder, and a visitor.
-struct Stage {
+struct Fixture {
     host: Host,
     browser: Browser,
     folder: tempfile::TempDir,
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
         Self::with("x.wasm", "", |_| {})
     }
@@ -57,7 +57,7 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    async fn says(&self) -> String {
+    async fn response_text(&self) -> String {
         let answer = self.browser.get(&self.host.url("/")).await;
         assert_eq!(answer.status, 200, "{}\n{}", answer.text, self.host.log());
         answer.text
@@ -71,7 +71,12 @@ impl Stage {
     /// Waits and checks that the same version still serves, with the same version number.
     async fn stays(&self, number: usize, guest_version: usize) {
         pause(NOTICED, "no other version comes").await;
-        assert_eq!(self.says().await, answer(number), "{}", self.host.log());
+        assert_eq!(
+            self.response_text().await,
+            answer(number),
+            "{}",
+            self.host.log()
+        );
         let line = self.host.access_line("/").await;
         let version = format!("guest_version={guest_version} ");
         assert!(line.contains(&version), "{line}");
@@ -95,86 +100,86 @@ async fn until(host: &Host, browser: &Browser, path: &str, wanted: &str) -> Dura
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_written_in_place_serves() {
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     for number in 2..5 {
-        fs::write(stage.path("x.wasm"), hello(number)).unwrap();
-        stage.becomes(number).await;
-        stage.stays(number, number).await;
+        fs::write(fixture.path("x.wasm"), hello(number)).unwrap();
+        fixture.becomes(number).await;
+        fixture.stays(number, number).await;
     }
-    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+    assert_eq!(fixture.host.log_count(REFUSED), 0, "{}", fixture.host.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_replaced_serves_however_its_editor_does_it() {
-    let stage = Stage::new();
-    let (file, other) = (stage.path("x.wasm"), stage.path("x.wasm.new"));
+    let fixture = Fixture::new();
+    let (file, other) = (fixture.path("x.wasm"), fixture.path("x.wasm.new"));
 
     // Another file is renamed to its name.
     fs::write(&other, hello(2)).unwrap();
     fs::rename(&other, &file).unwrap();
-    stage.becomes(2).await;
+    fixture.becomes(2).await;
 
     // The old file is renamed first.
-    fs::rename(&file, stage.path("x.wasm~")).unwrap();
+    fs::rename(&file, fixture.path("x.wasm~")).unwrap();
     fs::write(&file, hello(3)).unwrap();
-    stage.becomes(3).await;
+    fixture.becomes(3).await;
 
     // The file is removed and created again.
     fs::remove_file(&file).unwrap();
     fs::write(&file, hello(4)).unwrap();
-    stage.becomes(4).await;
+    fixture.becomes(4).await;
 
     // A link replaces the file.
     fs::write(&other, hello(5)).unwrap();
     fs::remove_file(&file).unwrap();
     symlink(&other, &file).unwrap();
-    stage.becomes(5).await;
-    stage.stays(5, 5).await;
-    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+    fixture.becomes(5).await;
+    fixture.stays(5, 5).await;
+    assert_eq!(fixture.host.log_count(REFUSED), 0, "{}", fixture.host.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_writer_is_waited_for() {
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     let bytes = hello(2);
-    let mut file = File::create(stage.path("x.wasm")).unwrap();
+    let mut file = File::create(fixture.path("x.wasm")).unwrap();
     for chunk in bytes.chunks(bytes.len() / 10) {
         file.write_all(chunk).unwrap();
         pause(Duration::from_millis(120), "the pace of a slow writer").await;
-        assert_eq!(stage.says().await, answer(1), "it is not whole");
+        assert_eq!(fixture.response_text().await, answer(1), "it is not whole");
     }
     drop(file);
-    stage.becomes(2).await;
+    fixture.becomes(2).await;
 
     // A writer that closes the file after each piece, as a shell with `>>` does.
     let bytes = hello(3);
     for (n, chunk) in bytes.chunks(bytes.len() / 10 + 1).enumerate() {
         let mut options = OpenOptions::new();
         let options = options.write(true).append(n > 0).truncate(n == 0);
-        let mut file = options.open(stage.path("x.wasm")).unwrap();
+        let mut file = options.open(fixture.path("x.wasm")).unwrap();
         file.write_all(chunk).unwrap();
         drop(file);
         pause(Duration::from_millis(120), "the pace of a slow writer").await;
         if n < 9 {
-            assert_eq!(stage.says().await, answer(2), "it is not whole");
+            assert_eq!(fixture.response_text().await, answer(2), "it is not whole");
         }
     }
-    stage.becomes(3).await;
-    stage.stays(3, 3).await;
-    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+    fixture.becomes(3).await;
+    fixture.stays(3, 3).await;
+    assert_eq!(fixture.host.log_count(REFUSED), 0, "{}", fixture.host.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_writer_that_never_closes_is_believed_after_a_while() {
-    let stage = Stage::new();
+async fn a_file_that_its_writer_never_closes_is_served_after_the_quiet_time() {
+    let fixture = Fixture::new();
     // At its start a host checks its files once, even if they are still open for writing.
-    stage.stays(1, 1).await;
-    let mut file = File::create(stage.path("x.wasm")).unwrap();
+    fixture.stays(1, 1).await;
+    let mut file = File::create(fixture.path("x.wasm")).unwrap();
     file.write_all(&hello(2)).unwrap();
-    stage.stays(1, 1).await;
-    stage.becomes(2).await;
+    fixture.stays(1, 1).await;
+    fixture.becomes(2).await;
     drop(file);
-    stage.stays(2, 2).await;
+    fixture.stays(2, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,130 +192,130 @@ async fn links_that_are_pointed_elsewhere_are_followed() {
         fs::rename(folder.join("..data_new"), folder.join("..data")).unwrap();
     };
     // The layout in which Kubernetes mounts a ConfigMap.
-    let stage = Stage::with("x.wasm", "", |folder| {
+    let fixture = Fixture::with("x.wasm", "", |folder| {
         version(folder, 1);
         symlink("..data/x.wasm", folder.join("x.wasm")).unwrap();
     });
     for number in 2..5 {
-        version(stage.folder.path(), number);
-        fs::remove_dir_all(stage.path(&format!("..{}", number - 1))).unwrap();
-        stage.becomes(number).await;
+        version(fixture.folder.path(), number);
+        fs::remove_dir_all(fixture.path(&format!("..{}", number - 1))).unwrap();
+        fixture.becomes(number).await;
     }
     // The target of the links is watched, too.
-    fs::write(stage.path("..4/x.wasm"), hello(5)).unwrap();
-    stage.becomes(5).await;
-    stage.stays(5, 5).await;
-    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+    fs::write(fixture.path("..4/x.wasm"), hello(5)).unwrap();
+    fixture.becomes(5).await;
+    fixture.stays(5, 5).await;
+    assert_eq!(fixture.host.log_count(REFUSED), 0, "{}", fixture.host.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_gone_is_told_once_and_taken_when_it_is_back() {
-    let stage = Stage::with("d/x.wasm", "", |folder| {
+async fn a_removed_file_is_logged_once_and_served_when_it_is_back() {
+    let fixture = Fixture::with("d/x.wasm", "", |folder| {
         fs::create_dir(folder.join("d")).unwrap();
     });
-    fs::remove_file(stage.path("d/x.wasm")).unwrap();
-    stage
+    fs::remove_file(fixture.path("d/x.wasm")).unwrap();
+    fixture
         .host
         .wait_for_log("the component's file is gone")
         .await;
     pause(QUIET_TWICE, "nothing else is told").await;
     assert_eq!(
-        stage.says().await,
+        fixture.response_text().await,
         answer(1),
         "the live version still serves"
     );
-    assert_eq!(stage.host.log_count("file is gone"), 1);
-    fs::write(stage.path("d/x.wasm"), hello(2)).unwrap();
-    stage.becomes(2).await;
+    assert_eq!(fixture.host.log_count("file is gone"), 1);
+    fs::write(fixture.path("d/x.wasm"), hello(2)).unwrap();
+    fixture.becomes(2).await;
 
     // The same with its directory, which is replaced by another one.
     for number in 3..5 {
-        fs::remove_dir_all(stage.path("d")).unwrap();
+        fs::remove_dir_all(fixture.path("d")).unwrap();
         pause(Duration::from_millis(200), "the folder is gone").await;
-        fs::create_dir(stage.path("d")).unwrap();
-        fs::write(stage.path("d/x.wasm"), hello(number)).unwrap();
-        stage.becomes(number).await;
+        fs::create_dir(fixture.path("d")).unwrap();
+        fs::write(fixture.path("d/x.wasm"), hello(number)).unwrap();
+        fixture.becomes(number).await;
     }
-    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+    assert_eq!(fixture.host.log_count(REFUSED), 0, "{}", fixture.host.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_file_is_refused_once_and_a_good_one_taken_after_it() {
-    let stage = Stage::new();
-    let file = stage.path("x.wasm");
+    let fixture = Fixture::new();
+    let file = fixture.path("x.wasm");
     fs::write(&file, "this is no component").unwrap();
-    stage.host.wait_for_log("this is a text").await;
+    fixture.host.wait_for_log("this is a text").await;
     fs::write(&file, "this is no component").unwrap();
-    stage.stays(1, 1).await;
-    assert_eq!(stage.host.log_count(REFUSED), 1, "{}", stage.host.log());
+    fixture.stays(1, 1).await;
+    assert_eq!(fixture.host.log_count(REFUSED), 1, "{}", fixture.host.log());
 
     // A truncated component may still be in the middle of being written, so it is refused only after a quiet period.
     let whole = hello(2);
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    stage.host.wait_for_log("damaged or incomplete").await;
+    fixture.host.wait_for_log("damaged or incomplete").await;
     pause(QUIET_TWICE, "the file is refused only once").await;
-    stage.stays(1, 1).await;
-    assert_eq!(stage.host.log_count(REFUSED), 2, "{}", stage.host.log());
+    fixture.stays(1, 1).await;
+    assert_eq!(fixture.host.log_count(REFUSED), 2, "{}", fixture.host.log());
 
     fs::write(&file, &whole).unwrap();
-    stage.becomes(2).await;
+    fixture.becomes(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_counts_only_when_its_content_has_changed() {
-    let stage = Stage::new();
-    let file = stage.path("x.wasm");
+    let fixture = Fixture::new();
+    let file = fixture.path("x.wasm");
     fs::write(&file, hello(1)).unwrap();
-    stage.stays(1, 1).await;
+    fixture.stays(1, 1).await;
     let touched = File::options().write(true).open(&file).unwrap();
     touched.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     drop(touched);
-    fs::write(stage.path("new"), hello(1)).unwrap();
-    fs::rename(stage.path("new"), &file).unwrap();
-    stage.stays(1, 1).await;
-    stage.host.signal("HUP");
-    stage
+    fs::write(fixture.path("new"), hello(1)).unwrap();
+    fs::rename(fixture.path("new"), &file).unwrap();
+    fixture.stays(1, 1).await;
+    fixture.host.signal("HUP");
+    fixture
         .host
         .wait_for_log("the configuration was read again")
         .await;
-    stage.stays(1, 1).await;
+    fixture.stays(1, 1).await;
     fs::write(&file, hello(2)).unwrap();
-    stage.becomes(2).await;
-    stage.stays(2, 2).await;
+    fixture.becomes(2).await;
+    fixture.stays(2, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_was_taken_back_does_not_come_again_by_itself() {
-    let stage = Stage::with("x.wasm", "[guest.x.rollback]\nrequests = 5", |_| {});
-    let file = stage.path("x.wasm");
+async fn a_version_that_was_rolled_back_is_not_deployed_again_by_itself() {
+    let fixture = Fixture::with("x.wasm", "[guest.x.rollback]\nrequests = 5", |_| {});
+    let file = fixture.path("x.wasm");
     let bad = component("fixture-faults");
     fs::copy(&bad, &file).unwrap();
     wait_until(
         "an earlier version is live again",
         SWAP_TIME_MAX,
         async || {
-            stage.browser.get(&stage.host.url("/trap")).await;
-            let log = stage.host.log();
+            fixture.browser.get(&fixture.host.url("/trap")).await;
+            let log = fixture.host.log();
             ensure!(log.contains("an earlier version is live again"), log);
             Ok(())
         },
     )
     .await;
-    stage.stays(1, 1).await;
+    fixture.stays(1, 1).await;
     fs::copy(&bad, &file).unwrap();
-    stage.host.signal("HUP");
-    stage
+    fixture.host.signal("HUP");
+    fixture
         .host
         .wait_for_log("the configuration was read again")
         .await;
-    stage.stays(1, 1).await;
+    fixture.stays(1, 1).await;
     fs::write(&file, hello(3)).unwrap();
-    stage.becomes(3).await;
-    stage.stays(3, 3).await;
+    fixture.becomes(3).await;
+    fixture.stays(3, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_does_not_watch_waits_to_be_told() {
+async fn a_host_that_does_not_watch_swaps_only_on_sighup() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.wasm");
     fs::write(&file, hello(1)).unwrap();
@@ -318,19 +323,19 @@ async fn a_host_that_does_not_watch_waits_to_be_told() {
         .top("server = { watch = false }")
         .guest_at("/", "x", &file, "")
         .start();
-    let stage = Stage {
+    let fixture = Fixture {
         host,
         browser: Browser::new(),
         folder,
     };
     fs::write(&file, hello(2)).unwrap();
-    stage.stays(1, 1).await;
-    stage.host.signal("HUP");
-    stage.becomes(2).await;
+    fixture.stays(1, 1).await;
+    fixture.host.signal("HUP");
+    fixture.becomes(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_swap_of_the_counter_takes_a_moment() {
+async fn a_swap_of_the_counter_is_served_soon_after_the_rename() {
     const SWAPS: usize = 20;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("counter.wasm");

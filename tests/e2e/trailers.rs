@@ -79,7 +79,7 @@ fn fields(lines: &[&str]) -> HeaderMap {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_http_2_no_trailer_carries_what_a_head_alone_may_say() {
+async fn over_http_2_fields_that_belong_in_a_head_are_dropped_from_trailers() {
     let host = host();
     for (path, name) in GUESTS {
         let path = format!("{path}/trailers?200");
@@ -126,7 +126,7 @@ async fn over_http_1_chunked_trailers_are_screened_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_many_trailers_are_none() {
+async fn too_many_trailers_are_all_dropped() {
     let host = host();
     let many: Vec<_> = (0..64).map(|n| format!("x-{n}: 1")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
@@ -139,7 +139,7 @@ async fn too_many_trailers_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_answers_with_a_status_that_clients_know_or_the_host_says_502() {
+async fn a_guests_status_that_clients_do_not_understand_is_answered_502() {
     let host = host();
     for (path, name) in GUESTS {
         // The interface of WASI 0.3 does not accept these statuses, so such a guest continues with 200.

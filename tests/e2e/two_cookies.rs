@@ -70,7 +70,7 @@ fn is_end(field: &str) -> bool {
 
 /// The configuration gets a `Domain`. An open browser keeps its old cookie, which is for the host only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_domain_that_is_added_locks_nobody_out() {
+async fn adding_a_cookie_domain_locks_no_visitor_out() {
     let (folder, expiration) = (folder(), Duration::from_secs(5));
     let database = folder.path().join("sessions.sqlite");
     let config = |cookie: &str| {
@@ -107,7 +107,7 @@ async fn a_domain_that_is_added_locks_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_live_sessions_none_is_taken_and_the_browser_is_free_afterwards() {
+async fn of_two_live_sessions_neither_is_used_and_all_cookies_are_expired() {
     let folder = folder();
     let database = folder.path().join("sessions.sqlite");
     let host = config(&database).admin("").start();
@@ -153,7 +153,7 @@ async fn of_two_live_sessions_none_is_taken_and_the_browser_is_free_afterwards()
 
 /// The configuration gets the host's own name as `Domain`: browsers keep both cookies, and some clients only one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_cookie_of_the_host_beside_one_of_its_domain_goes_with_one_answer() {
+async fn one_response_expires_a_dead_host_only_cookie_beside_a_domain_cookie() {
     let folder = folder();
     let database = folder.path().join("sessions.sqlite");
     let domain = format!("cookie = {{ domain = \"{SITE}\" }}");
@@ -199,7 +199,7 @@ async fn a_logout_ends_every_session_whose_cookie_came() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_that_browsers_bind_are_not_guessed_for() {
+async fn no_duplicates_are_expired_for_host_prefixed_cookie_names() {
     let folder = folder();
     let host = config(&folder.path().join("sessions.sqlite"))
         .session("name = \"__Host-sid\"\ntrusted_proxies = [\"127.0.0.0/8\"]")
@@ -285,7 +285,7 @@ async fn any_set_of_cookies_is_one_session_at_most() {
 
 /// A dead cookie that a browser sends in addition to the live one is removed by one answer, and the browser keeps the live one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_cookie_beside_the_live_one_goes_with_one_answer() {
+async fn one_response_expires_a_dead_cookie_beside_the_live_one() {
     let folder = folder();
     let host = config(&folder.path().join("sessions.sqlite")).start();
     let (ended, kept) = (dead(&host).await, live(&host, "7").await);

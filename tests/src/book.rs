@@ -118,7 +118,7 @@ struct Reader {
 }
 
 enum Output {
-    Said(String),
+    Text(String),
     /// A server keeps writing its output to this file.
     Follows(PathBuf),
 }
@@ -154,7 +154,7 @@ impl Reader {
             address,
             _port: port,
             servers: Vec::new(),
-            output: Output::Said(String::new()),
+            output: Output::Text(String::new()),
         }
     }
 
@@ -173,7 +173,7 @@ impl Reader {
     }
 
     fn write(&self, path: &str, text: &str) {
-        let path = self.standing_in().join(path);
+        let path = self.directory().join(path);
         let parent = path.parent().expect("a file has a folder");
         std::fs::create_dir_all(parent).expect("the folder is ours");
         std::fs::write(&path, self.here(text)).expect("the folder is ours");
@@ -197,12 +197,12 @@ impl Reader {
         if block.is("serves") {
             return self.serve(block);
         }
-        let (status, said) = self.output_of(block, expected);
+        let (status, text) = self.output_of(block, expected);
         if status.success() == block.is("fails") {
             let servers = self.servers_say();
-            self.fail(block, &format!("ended with {status}:\n{said}\n{servers}"));
+            self.fail(block, &format!("ended with {status}:\n{text}\n{servers}"));
         }
-        self.output = Output::Said(said);
+        self.output = Output::Text(text);
     }
 
     /// Runs the commands of a block. A block with `until` is repeated until its output is as shown or the time is over.
@@ -211,10 +211,10 @@ impl Reader {
         // The block of the output fails if its lines are still missing.
         let _ = try_block_until("the output is as shown", PATIENCE, || {
             let ran = self.shell(&block.text).output().expect("sh runs");
-            let said = [ran.stdout, ran.stderr].concat();
-            let said = String::from_utf8_lossy(&said).into_owned();
-            let is_as_shown = expected.is_none_or(|shown| self.shows(&said, shown).is_ok());
-            last = Some((ran.status, said));
+            let text = [ran.stdout, ran.stderr].concat();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let is_as_shown = expected.is_none_or(|shown| self.shows(&text, shown).is_ok());
+            last = Some((ran.status, text));
             ensure!(is_as_shown || !block.is("until"));
             Ok(())
         });
@@ -238,12 +238,12 @@ impl Reader {
             .expect("sh runs");
         let mut server = Server { child };
         let served = try_block_until("the server is ready", PATIENCE, || {
-            let said = std::fs::read_to_string(&path).expect("the log is text");
+            let text = std::fs::read_to_string(&path).expect("the log is text");
             let has_ended = !matches!(server.child.try_wait(), Ok(None));
-            if has_ended && !said.contains(READY) {
-                self.fail(block, &format!("does not serve:\n{said}"));
+            if has_ended && !text.contains(READY) {
+                self.fail(block, &format!("does not serve:\n{text}"));
             }
-            ensure!(said.contains(READY), said);
+            ensure!(text.contains(READY), text);
             Ok(())
         });
         if let Err(error) = served {
@@ -255,16 +255,16 @@ impl Reader {
 
     fn compare(&self, block: &Block) {
         let time_max = match &self.output {
-            Output::Said(_) => Duration::ZERO,
+            Output::Text(_) => Duration::ZERO,
             Output::Follows(_) => PATIENCE,
         };
         let compared = try_block_until("all lines are printed", time_max, || {
-            let said = match &self.output {
-                Output::Said(said) => said.clone(),
+            let text = match &self.output {
+                Output::Text(text) => text.clone(),
                 Output::Follows(path) => std::fs::read_to_string(path).expect("the log is text"),
             };
-            let shown = self.shows(&said, block);
-            shown.map_err(|missing| anyhow!("{missing:?} was not said, but:\n{said}"))
+            let shown = self.shows(&text, block);
+            shown.map_err(|missing| anyhow!("{missing:?} was not said, but:\n{text}"))
         });
         if let Err(error) = compared {
             self.fail(block, &format!("is not true: {error}"));
@@ -272,11 +272,11 @@ impl Reader {
     }
 
     /// Checks that all lines of an output block were printed, in order. Returns the first line that was not.
-    fn shows(&self, said: &str, block: &Block) -> Result<(), String> {
+    fn shows(&self, text: &str, block: &Block) -> Result<(), String> {
         let shown = self.here(&block.text);
-        let mut said = said.lines();
+        let mut text = text.lines();
         for line in shown.lines().filter(|line| !line.trim().is_empty()) {
-            if !said.any(|it| is_like(it, line)) {
+            if !text.any(|it| is_like(it, line)) {
                 return Err(line.to_owned());
             }
         }
@@ -306,7 +306,7 @@ impl Reader {
     }
 
     /// Returns the folder that the page's commands run in.
-    fn standing_in(&self) -> PathBuf {
+    fn directory(&self) -> PathBuf {
         let path = std::fs::read_to_string(self.folder.path().join(".cwd"));
         let path = path.expect("every block leaves it");
         self.folder.path().join(Path::new(path.trim()))
@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_its_language_its_attributes_and_its_lines() {
+    fn a_block_is_parsed_into_its_language_attributes_and_lines() {
         let page = "# A page\n```js,file=src/app.js\nlet a;\n```\ntext\n```sh,serves\nx\ny\n```\n";
         let blocks = blocks(page);
         assert_eq!(blocks.len(), 2);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ellipsis_stands_for_anything() {
+    fn an_ellipsis_matches_any_text() {
         assert!(is_like(
             "  GET /session 200 3.1 ms",
             "GET /session 200 … ms"
@@ -388,13 +388,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a page, line 4")]
-    fn a_page_that_is_not_true_is_named_with_its_line() {
+    fn a_page_with_wrong_output_is_reported_with_its_line() {
         follow("a page", "```sh\necho one\n```\n```text,output\ntwo\n```\n");
     }
 
     #[test]
     #[should_panic(expected = "neither run nor written")]
-    fn a_block_that_nothing_holds_true_is_a_fault() {
+    fn a_block_that_is_not_tested_is_a_fault() {
         follow("a page", "```js\nlet a;\n```\n");
     }
 }

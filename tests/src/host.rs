@@ -213,10 +213,10 @@ impl Config {
         let mut command = tokio::process::Command::from(command);
         let output = timeout(START_WAIT_MAX, command.kill_on_drop(true).output()).await;
         let output = output.expect("the host ends").expect("the binary starts");
-        let said = [output.stdout, output.stderr].concat();
+        let text = [output.stdout, output.stderr].concat();
         (
             output.status.code(),
-            String::from_utf8_lossy(&said).into_owned(),
+            String::from_utf8_lossy(&text).into_owned(),
         )
     }
 

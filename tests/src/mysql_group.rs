@@ -63,16 +63,16 @@ impl MysqlCluster {
             .output()
             .await
             .expect("the script can be started");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let failed = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command:?}: {said}{failed}");
-        said
+        assert!(output.status.success(), "{command:?}: {text}{failed}");
+        text
     }
 
     /// Returns a URL of the database for each of three hosts. Each URL names all servers, with a different one first where all servers
     /// accept writes.
     pub async fn urls(&self) -> Vec<String> {
-        let said = self.run(&["urls"]).await;
-        said.split_whitespace().map(str::to_owned).collect()
+        let text = self.run(&["urls"]).await;
+        text.split_whitespace().map(str::to_owned).collect()
     }
 }

@@ -89,8 +89,8 @@ fn run(program: &str, file: &Path) -> Result<()> {
         .output()
         .with_context(|| format!("{program} does not run: tests/setup.sh installs it"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} {} failed: {}", file.display(), said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} {} failed: {}", file.display(), stderr.trim());
     }
     Ok(())
 }

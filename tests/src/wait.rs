@@ -1,7 +1,7 @@
 //! Waiting: until something is the case, with a longest time, and for a fixed time, with a reason.
 //!
-//! The only file of the end-to-end tests that may sleep (`tests/tidy`). A test that sleeps until something has probably happened fails on
-//! a busy machine and wastes time on a quiet one, so a test waits for the event.
+//! The only file of the end-to-end tests that may sleep (`tests/tidy`). A test that sleeps until something has probably happened fails on a
+//! busy machine and wastes time on a quiet one. It waits until the event has happened instead.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ const INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// An interval is the time waited so far divided by this, so that a wait takes at most 5 % longer than necessary.
 const WAITED_PER_INTERVAL: u32 = 20;
 
-/// Repeats `attempt` until it succeeds, and returns its result. `what` completes the sentence "waited until ...". The error of an attempt
-/// is the state that it found: `anyhow::ensure!` without a message shows the compared values.
+/// Repeats `attempt` until it succeeds, and returns its result. `what` completes the sentence "waited until ...". The error of an
+/// attempt is the state that it found: `anyhow::ensure!` without a message shows the compared values.
 ///
 /// # Panics
 /// After `time_max`. The panic shows `what` and the last error.

@@ -73,7 +73,7 @@ fn instances(passes: u32) {
     // A pool that fits into the address space that valgrind leaves.
     let runtime = Runtime::new(&RuntimeOptions {
         instances_max: 1,
-        parked_instances_max: 0,
+        idle_instances_max: 0,
         // In the folder of this run.
         code_cache: Some("code".into()),
         ..RuntimeOptions::default()

@@ -138,7 +138,7 @@ fn invocation(guest: &Arc<Guest>) -> Invocation {
         services: None,
         request_id: "benchmark".into(),
         deadline: (Instant::now() + limits.deadline).into(),
-        place: None,
+        reservation: None,
     };
     Invocation::new(Arc::clone(guest), request)
 }

@@ -72,16 +72,16 @@ fn ends(handler: &Handler) -> ConnectionEnds {
 async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler> {
     let runtime =
         guest::Runtime::new(&guest::RuntimeOptions::default()).expect("the pools' addresses");
-    let admission = Deployer::new(Arc::new(runtime), Box::new(NoProbe), Clock::system());
+    let deployer = Deployer::new(Arc::new(runtime), Box::new(NoProbe), Clock::system());
     let deployment = Deployment::new(guests::settings(component, reuse));
-    let proposal = DeployRequest {
+    let deploy_request = DeployRequest {
         source: ComponentSource::File,
         settings: None,
         origin: VersionOrigin::Config,
         expected: None,
     };
-    let admitted = admission.admit(&deployment, proposal).await;
-    admitted.unwrap_or_else(|error| panic!("{error} (run `make guests`)"));
+    let deployed = deployer.deploy(&deployment, deploy_request).await;
+    deployed.unwrap_or_else(|error| panic!("{error} (run `make guests`)"));
     let route = Route {
         path: "/{*rest}".to_owned(),
         methods: Vec::new(),

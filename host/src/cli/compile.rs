@@ -29,7 +29,7 @@ mod tests {
     use crate::cli::{Cli, CliCommand, tests::parse};
 
     #[test]
-    fn compile_is_the_hosts_own_word_and_not_shown() {
+    fn the_compile_command_is_internal_and_hidden_from_the_help() {
         let CliCommand::Compile(args) = parse("cloakroom compile 1:0.2/1:00") else {
             panic!("compile is taken");
         };

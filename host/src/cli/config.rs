@@ -8,9 +8,7 @@ use cloakroom_host::app;
 use cloakroom_host::config::{
     CliOptions, Config, ConfigError, ConfigFault, ProcessEnvironment, ServerSettings,
 };
-
-/// The executable of this process, even if its file was replaced.
-const SELF: &str = "/proc/self/exe";
+use cloakroom_runtime::Compiler;
 
 /// Reads the configuration. If it is refused, the components of its valid guests are checked in addition, so that one run
 /// reports every fault.
@@ -18,10 +16,8 @@ pub(super) async fn load(options: &CliOptions) -> Result<Config, ConfigError> {
     match read(options) {
         Ok(config) => Ok(config),
         Err(mut refused) => {
-            let server = ServerSettings {
-                compiler: Some(SELF.into()),
-                ..ServerSettings::default()
-            };
+            let mut server = ServerSettings::default();
+            server.runtime.compiler = compiler();
             let guests = app::check_guests(&refused.guests, &server).await;
             refused.faults.extend(guests.err().unwrap_or_default());
             Err(refused)
@@ -32,24 +28,30 @@ pub(super) async fn load(options: &CliOptions) -> Result<Config, ConfigError> {
 /// Reads the configuration. The host will start this executable as its compiler.
 pub(super) fn read(options: &CliOptions) -> Result<Config, ConfigError> {
     let mut config = Config::load(options, &ProcessEnvironment)?;
-    config.server.compiler = Some(SELF.into());
+    config.server.runtime.compiler = compiler();
     Ok(config)
+}
+
+/// Returns the executable of this process, even if its file was replaced.
+fn compiler() -> Compiler {
+    let exe = "/proc/self/exe".into();
+    Compiler::Child { exe }
 }
 
 /// Reports why the configuration is refused. Returns the exit code of the command.
 pub(super) fn report_faults(faults: &[ConfigFault], warnings: &[String]) -> ExitCode {
     report_warnings(warnings);
     for fault in faults {
-        telemetry::say(&fault.to_string());
+        telemetry::print_stderr(&fault.to_string());
     }
     let count = telemetry::counted(faults.len(), "fault");
-    telemetry::say(&format!("cloakroom: {count} in the configuration"));
+    telemetry::print_stderr(&format!("cloakroom: {count} in the configuration"));
     ExitCode::from(EXIT_AT_FAULT)
 }
 
 /// Reports settings that are valid, but probably a mistake.
 pub(super) fn report_warnings(warnings: &[String]) {
     for warning in warnings {
-        telemetry::say(&telemetry::escape(&format!("warning: {warning}")));
+        telemetry::print_stderr(&telemetry::escape(&format!("warning: {warning}")));
     }
 }

@@ -124,7 +124,7 @@ pub(super) async fn call_admin(call: AdminCall) -> ExitCode {
     match app::call_admin(call, &ProcessEnvironment).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            telemetry::say(&format!("cloakroom: {error}"));
+            telemetry::print_stderr(&format!("cloakroom: {error}"));
             match error {
                 ShellError::AtFault(_) => ExitCode::from(EXIT_AT_FAULT),
                 ShellError::Failed(_) => ExitCode::FAILURE,

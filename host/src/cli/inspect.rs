@@ -49,11 +49,11 @@ pub(crate) fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
         Err(error) => {
             let file = request.file.display();
             let message = format!("cloakroom: {file}: {error}");
-            telemetry::say(&telemetry::escape(&message));
+            telemetry::print_stderr(&telemetry::escape(&message));
             return Ok(ExitCode::from(EXIT_AT_FAULT));
         }
     };
-    let config = match config::read(&request.words()) {
+    let config = match config::read(&request.cli_options()) {
         Ok(config) => config,
         Err(refused) => return Ok(config::report_faults(&refused.faults, &refused.warnings)),
     };

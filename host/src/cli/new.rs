@@ -77,7 +77,7 @@ impl From<NewArgs> for NewProject {
 pub(crate) fn run(args: NewArgs) -> anyhow::Result<ExitCode> {
     let project = NewProject::from(args);
     if let Err(error) = project.create() {
-        telemetry::say(&format!("cloakroom: {error}"));
+        telemetry::print_stderr(&format!("cloakroom: {error}"));
         return Ok(match error.is_usage() {
             true => ExitCode::from(EXIT_AT_FAULT),
             false => ExitCode::FAILURE,
@@ -109,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_words_is_said() {
-        for (line, said) in [
+    fn invalid_arguments_are_reported_with_the_expected_ones() {
+        for (line, expected) in [
             ("cloakroom new --lang js", "<NAME>"),
             ("cloakroom new shop", "--lang <LANGUAGE>"),
             ("cloakroom new shop --lang cobol", "rust, js, ts, python"),
@@ -118,7 +118,7 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
-            assert!(error.to_string().contains(said), "{line}: {error}");
+            assert!(error.to_string().contains(expected), "{line}: {error}");
         }
     }
 }

@@ -77,7 +77,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let reloads = ReloadRequests::new(move || config::read(&options));
     let requests = reloads.clone();
     signals::on_hangup(move || requests.want())?;
-    let greeting = StartupMessage::new(&config, path);
+    let startup_message = StartupMessage::new(&config, path);
     let grace = config.server.listener.grace;
     let admin = AdminListener::open(config.admin.as_ref()).await?;
     let app = match App::build(config).await {
@@ -93,9 +93,12 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     signals::shut_down_on_termination(shutdown.clone(), grace)?;
     let admin_address = admin.as_ref().map(AdminListener::address);
-    let app = app.with_desk(admin, &shutdown);
-    telemetry::greet(&format!("{}\n", greeting.text(address, admin_address)))
-        .context("cannot write to standard output")?;
+    let app = app.with_admin(admin, &shutdown);
+    telemetry::print_startup_message(&format!(
+        "{}\n",
+        startup_message.text(address, admin_address)
+    ))
+    .context("cannot write to standard output")?;
     app.run(listener, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

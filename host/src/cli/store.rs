@@ -205,7 +205,7 @@ async fn call_store(call: StoreCall) -> anyhow::Result<ExitCode> {
         Err(StartError::Failed(failure)) => Err(failure.into()),
         Err(StartError::AtFault(faults)) => {
             for fault in faults {
-                telemetry::say(&format!("cloakroom: {fault}"));
+                telemetry::print_stderr(&format!("cloakroom: {fault}"));
             }
             Ok(ExitCode::from(EXIT_AT_FAULT))
         }

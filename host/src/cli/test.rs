@@ -63,7 +63,7 @@ impl From<TestArgs> for TestCall {
 /// Returns the exit code of the first test command that failed, or 0.
 pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
     let call = TestCall::from(args);
-    let config = match config::read(&call.words()) {
+    let config = match config::read(&call.cli_options()) {
         Ok(config) => config,
         Err(refused) => return Ok(config::report_faults(&refused.faults, &refused.warnings)),
     };
@@ -84,9 +84,9 @@ mod tests {
     use crate::cli::{Cli, CliCommand};
 
     #[test]
-    fn what_stands_behind_two_dashes_is_the_test_commands() {
-        let words = ["cloakroom", "test", "--no-build", "--", "-k", "a b"];
-        let Ok(CliCommand::Test(args)) = Cli::try_parse_from(words).map(|cli| cli.command) else {
+    fn arguments_after_two_dashes_go_to_the_test_command() {
+        let args = ["cloakroom", "test", "--no-build", "--", "-k", "a b"];
+        let Ok(CliCommand::Test(args)) = Cli::try_parse_from(args).map(|cli| cli.command) else {
             panic!("test is taken");
         };
         let call = TestCall::from(args);

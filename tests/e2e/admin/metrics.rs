@@ -16,8 +16,8 @@ async fn assert_metrics(operator: &Operator, expected: &[(&str, f64)]) {
     );
     for (series, value) in expected {
         let line = format!("{series} {value}");
-        let is_told = text.text.lines().any(|told| told == line);
-        assert!(is_told, "{line}\n{}", text.text);
+        let is_listed = text.text.lines().any(|metric| metric == line);
+        assert!(is_listed, "{line}\n{}", text.text);
     }
 }
 

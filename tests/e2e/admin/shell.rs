@@ -9,9 +9,9 @@ use cloakroom_tests::port::Port;
 use super::{HELLO, TOKEN, hello, hello_with_token, page};
 
 /// Runs `cloakroom guests` with these arguments against this host.
-async fn guests(host: &Host, words: &[&str], variables: &[(&str, &str)]) -> Output {
+async fn guests(host: &Host, args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
-    command.arg("guests").args(words);
+    command.arg("guests").args(args);
     command.args(["--admin", &host.admin()]);
     command.env_remove("CLOAKROOM_ADMIN_TOKEN");
     command.envs(variables.iter().copied());
@@ -24,7 +24,7 @@ async fn run(mut command: Command) -> Output {
         .unwrap()
 }
 
-fn told(output: &Output) -> (Option<i32>, String, String) {
+fn result_of(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (
         output.status.code(),
@@ -38,10 +38,10 @@ fn file(name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_is_listed_put_and_taken_back() {
+async fn a_guest_is_listed_put_and_rolled_back() {
     let host = hello().start();
     let other = file("fixture-faults");
-    let call = async |words: &[&str]| told(&guests(&host, words, &[]).await);
+    let call = async |args: &[&str]| result_of(&guests(&host, args, &[]).await);
 
     let (code, list, _) = call(&["list"]).await;
     assert_eq!(code, Some(0));
@@ -93,12 +93,12 @@ async fn a_guest_is_listed_put_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_went_wrong_is_said_with_what_helps() {
+async fn errors_of_the_guests_command_are_reported_with_a_remedy() {
     let host = hello().start();
-    let call = async |words: &[&str]| told(&guests(&host, words, &[]).await);
+    let call = async |args: &[&str]| result_of(&guests(&host, args, &[]).await);
     let command = file("fixture-command");
     let good = file("fixture-faults");
-    for (words, code, part) in [
+    for (args, code, part) in [
         (
             &["put", HELLO, "/no/such/file.wasm"][..],
             2,
@@ -117,9 +117,9 @@ async fn what_went_wrong_is_said_with_what_helps() {
             "cloakroom guests list",
         ),
     ] {
-        let (exit, _, error) = call(words).await;
-        assert_eq!(exit, Some(code), "{words:?}: {error}");
-        assert!(error.contains(part), "{words:?}: {error}");
+        let (exit, _, error) = call(args).await;
+        assert_eq!(exit, Some(code), "{args:?}: {error}");
+        assert!(error.contains(part), "{args:?}: {error}");
     }
     assert_eq!(page(&host).await, "hello\n");
 
@@ -134,7 +134,7 @@ async fn what_went_wrong_is_said_with_what_helps() {
     ] {
         let mut command = Command::new(binary());
         command.args(["guests", "list", "--admin", url]);
-        let (exit, _, error) = told(&run(command).await);
+        let (exit, _, error) = result_of(&run(command).await);
         assert_eq!(exit, Some(code), "{url}: {error}");
         assert!(error.contains(&part), "{url}: {error}");
     }
@@ -149,21 +149,21 @@ async fn the_token_comes_from_a_file_or_the_environment() {
     let wrong = [("CLOAKROOM_ADMIN_TOKEN", "wrong")];
     let right = [("CLOAKROOM_ADMIN_TOKEN", TOKEN)];
     let by_file = ["list", "--token-file", &path];
-    for (words, variables, code) in [
+    for (args, variables, code) in [
         (&["list"][..], &[][..], 2),
         (&["list"], &wrong, 2),
         (&["list"], &right, 0),
         (&by_file, &wrong, 0),
     ] {
-        let (exit, _, error) = told(&guests(&host, words, variables).await);
-        assert_eq!(exit, Some(code), "{words:?} {variables:?}: {error}");
+        let (exit, _, error) = result_of(&guests(&host, args, variables).await);
+        assert_eq!(exit, Some(code), "{args:?} {variables:?}: {error}");
         assert!(code == 0 || error.contains("--token-file"), "{error}");
         assert!(!error.contains(TOKEN));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_without_a_list_of_servers_has_no_first_one() {
+async fn prefer_first_is_refused_for_a_store_without_a_list_of_servers() {
     let host = hello_with_token().start();
     for (token, code, part) in [
         (TOKEN, 1, "no list of servers"),
@@ -172,7 +172,7 @@ async fn a_store_without_a_list_of_servers_has_no_first_one() {
         let mut command = Command::new(binary());
         command.args(["store", "prefer-first", "--admin", &host.admin()]);
         command.env("CLOAKROOM_ADMIN_TOKEN", token);
-        let (exit, _, error) = told(&run(command).await);
+        let (exit, _, error) = result_of(&run(command).await);
         assert_eq!(exit, Some(code), "{error}");
         assert!(error.contains(part), "{error}");
     }
@@ -196,7 +196,7 @@ async fn a_network_without_a_token_is_refused_before_it_serves() {
         ]);
         command.env_remove("CLOAKROOM_ADMIN_TOKEN");
         command.envs(token.map(|token| ("CLOAKROOM_ADMIN_TOKEN", token)));
-        let (exit, _, error) = told(&run(command).await);
+        let (exit, _, error) = result_of(&run(command).await);
         assert_eq!(exit, Some(2), "{error}");
         assert!(
             error.contains("admin.token") && error.contains(part),

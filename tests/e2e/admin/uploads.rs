@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use super::{HELLO, hello, other};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn uploads_that_stall_keep_no_other_from_the_host() {
+async fn stalled_uploads_do_not_block_another_upload() {
     let host = hello().start();
     let operator = Operator::of(&host);
     let address = operator.url.strip_prefix("http://").unwrap();

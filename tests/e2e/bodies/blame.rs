@@ -45,7 +45,7 @@ fn is_taken_back(host: &Host) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_that_break_off_or_stall_take_no_version_back() {
+async fn truncated_and_stalled_bodies_cause_no_rollback() {
     let server = "[server]\nbody_timeout = \"300ms\"";
     for keys in ["", "stream = true"] {
         for world in WORLDS {
@@ -99,7 +99,7 @@ async fn a_guests_own_500_for_a_body_that_broke_off_commits_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_hangs_is_taken_back_although_its_clients_have_left() {
+async fn a_version_that_hangs_is_rolled_back_although_its_clients_have_left() {
     for world in WORLDS {
         let (host, _folder) = replaced(world, "", "limits = { deadline = \"1s\" }").await;
         let mut clients = Vec::new();
@@ -138,7 +138,7 @@ async fn a_host_that_no_url_can_have_reaches_no_guest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_client_takes_back_no_version_that_is_good_for_others() {
+async fn failures_of_a_single_client_cause_no_rollback() {
     let (host, _folder) = replaced("fixture-faults", "", "").await;
     for number in 2..7 {
         let visitor = Browser::at([127, 0, 0, number].into(), true);

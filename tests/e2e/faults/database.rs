@@ -155,7 +155,7 @@ async fn a_deadlocks_victim_is_sent_again_without_another_run() {
 /// Fault 16: a store that takes most of a second for each statement. The number of waiting requests is bounded, further requests are
 /// refused, and no visitor with a session is served without it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
+async fn with_a_slow_store_excess_requests_are_refused_and_memory_is_bounded() {
     const VISITORS: usize = 400;
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
@@ -223,7 +223,7 @@ async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
 
 /// Fault 17: the host gives up a half-open connection to a silent database within a bounded time, and probes idle connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_at_rest_is_probed_and_a_dead_one_given_up() {
+async fn an_idle_connection_is_probed_and_a_dead_one_is_given_up() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
     let host = scripted(&database.url_through(proxy.port())).start();
@@ -257,7 +257,7 @@ async fn a_link_at_rest_is_probed_and_a_dead_one_given_up() {
 
 /// Fault 41: a proxy in front of the database that closes idle connections and forgets prepared statements causes no errors.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_drops_links_at_rest_is_not_noticed() {
+async fn a_proxy_that_drops_idle_connections_causes_no_error() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
     let host = scripted(&database.url_through(proxy.port())).start();

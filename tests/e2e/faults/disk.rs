@@ -199,8 +199,8 @@ async fn a_second_host_on_the_same_file_does_not_start() {
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&second.stderr);
-    assert!(said.contains("is in use by another host"), "{said}");
+    let stderr = String::from_utf8_lossy(&second.stderr);
+    assert!(stderr.contains("is in use by another host"), "{stderr}");
     assert_eq!(
         script(&Browser::new(), &host, &["increment n 1"]).await,
         ["1"]

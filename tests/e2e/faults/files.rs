@@ -53,8 +53,8 @@ async fn a_file_that_was_removed_or_replaced_refuses_writers_until_a_restart() {
         assert_eq!(operator.metric("cloakroom_ready").await, Some(0.0));
         let named = format!("sessions.sqlite was {fate} while the host had it open");
         host.wait_for_log(&named).await;
-        let told = host.log_count("the session database is no longer written");
-        assert_eq!(told, 1, "{}", host.log());
+        let count = host.log_count("the session database is no longer written");
+        assert_eq!(count, 1, "{}", host.log());
 
         // The remedy: put the right file back at its path. Its log still exists.
         let cookie = browser.cookies(&host.url("/")).unwrap();
@@ -89,9 +89,9 @@ async fn a_second_host_on_a_hard_link_does_not_start() {
     let link = folder.path().join("link.sqlite");
     let host: Host = over(&file).start();
     std::fs::hard_link(&file, &link).unwrap();
-    let (code, said) = over(&link).refused().await;
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("is in use by another host"), "{said}");
+    let (code, text) = over(&link).refused().await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("is in use by another host"), "{text}");
     let browser = Browser::new();
     assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["1"]);
 }
@@ -113,13 +113,13 @@ async fn a_log_of_another_database_does_not_start_and_its_own_does() {
     std::fs::rename(&log, &own).unwrap();
     std::fs::copy(beside(&files[1], "-wal"), &log).unwrap();
 
-    let (code, said) = over(&files[0]).refused().await;
+    let (code, text) = over(&files[0]).refused().await;
 
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(1), "{text}");
     let named = "mine.sqlite-wal was not written for the session database";
     assert!(
-        said.contains(named) && said.contains("remove the log"),
-        "{said}"
+        text.contains(named) && text.contains("remove the log"),
+        "{text}"
     );
     std::fs::rename(&own, &log).unwrap();
     let host = over(&files[0]).start();

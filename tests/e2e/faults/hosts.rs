@@ -19,7 +19,7 @@ use crate::{run_script, script};
 
 /// Fault 24: two hosts behind a load balancer are restarted in turn under load. No visitor sees an error, and each count is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
+async fn a_rolling_restart_behind_a_balancer_fails_no_request() {
     const VISITORS: usize = 12;
     const LOAD: Duration = Duration::from_millis(300);
     let database = Mariadb::shared().await.fresh_database().await;

@@ -34,7 +34,7 @@ async fn forwarder(port: u16, upstream_port: u16) -> tokio::task::JoinHandle<()>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
+async fn a_lost_or_changed_name_is_resolved_again_only_by_new_connections() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
     let directory = tempfile::tempdir().unwrap();

@@ -78,9 +78,9 @@ fn a_secret_that_cannot_be_read_at_a_start_is_a_fault_that_names_its_key() {
             .current_dir(folder.path())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(2), "{case}: {said}");
-        assert!(said.contains("session.secrets[0]"), "{case}: {said}");
-        assert!(!said.contains("keyboard cat"), "{case}: {said}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{case}: {stderr}");
+        assert!(stderr.contains("session.secrets[0]"), "{case}: {stderr}");
+        assert!(!stderr.contains("keyboard cat"), "{case}: {stderr}");
     }
 }

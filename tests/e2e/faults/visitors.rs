@@ -104,7 +104,7 @@ enum Phase {
 /// Fault 30: when a visitor disconnects, the commit happens or not, the instance is free again, and database connections return to their
 /// pool.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
+async fn a_visitor_that_disconnects_in_any_phase_holds_no_resource() {
     use Phase::{Connected, HalfBody, HalfHead, InTheAnswer, InTheCommit, InTheGuest, InTheQueue};
     let server = Mariadb::shared().await;
     let database = server.fresh_database().await;

@@ -55,14 +55,14 @@ async fn an_error_is_a_bare_answer_and_a_line_of_the_authors_file_in_the_log() {
     for component in SCRIPTS {
         let host = script(component);
         let anna = Browser::new();
-        for (path, said) in [
+        for (path, log_text) in [
             ("/throw", "told to the log alone"),
             ("/reject", "rejected for the log alone"),
         ] {
             let answer = anna.get(&host.url(path)).await;
             assert_eq!(answer.status, 500, "{component}");
-            assert!(!answer.text.contains(said), "{}", answer.text);
-            host.wait_for_log(said).await;
+            assert!(!answer.text.contains(log_text), "{}", answer.text);
+            host.wait_for_log(log_text).await;
         }
         host.wait_for_log("session-script.js:").await;
         let answer = anna.get(&host.url("/nowhere")).await;
@@ -131,9 +131,9 @@ async fn routes_have_parameters_patterns_and_queries() {
     for component in SCRIPTS {
         let host = script(component);
         let anna = Browser::new();
-        let told = value(&anna, &host, "/fruit/kaki/big?a=1&a=2").await;
+        let received = value(&anna, &host, "/fruit/kaki/big?a=1&a=2").await;
         let expected = json!({ "kind": "kaki", "size": "big", "a": ["1", "2"], "url": "/fruit/kaki/big?a=1&a=2", "protocol": "http" });
-        assert_eq!(told, expected, "{component}");
+        assert_eq!(received, expected, "{component}");
         assert_eq!(text(&anna, &host, "/letters/abc").await, "abc");
         assert_eq!(anna.get(&host.url("/letters/1")).await.status, 404);
     }
@@ -178,7 +178,7 @@ async fn a_reused_instance_keeps_visitors_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hono_runs_as_it_is() {
+async fn an_unmodified_hono_app_is_served() {
     for component in ["js-hono", "js-hono-starlingmonkey"] {
         let host = script(component);
         let anna = Browser::new();
@@ -205,9 +205,9 @@ async fn hono_runs_as_it_is() {
             )
             .await;
         assert_eq!(form.status, 303, "{component}");
-        let told = value(&anna, &host, "/name").await;
+        let received = value(&anna, &host, "/name").await;
         assert_eq!(
-            told,
+            received,
             json!({ "name": "Zoë & co", "greeted": "yes" }),
             "{component}"
         );
@@ -222,7 +222,7 @@ async fn a_fetch_handler_has_the_session_and_the_cookies_beside_the_request() {
         text(&anna, &host, "/?q=a%20b").await,
         "hello stranger\nplan none\nq a b"
     );
-    let told = send_json(
+    let received = send_json(
         &anna,
         Method::POST,
         &host.url("/"),
@@ -230,7 +230,7 @@ async fn a_fetch_handler_has_the_session_and_the_cookies_beside_the_request() {
     )
     .await;
     assert_eq!(
-        (told.status, told.text.as_str()),
+        (received.status, received.text.as_str()),
         (201, r#"{"remembered":"ada"}"#)
     );
     assert_eq!(
@@ -265,7 +265,7 @@ async fn an_event_stream_comes_piece_by_piece() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_fails_is_logged_and_breaks_off() {
-    let said = "session key `late`: the response has been sent, so the session is read-only";
+    let log_text = "session key `late`: the response has been sent, so the session is read-only";
     let fetch = ["js-fetch-script", "js-fetch-script-starlingmonkey"];
     for component in SCRIPTS.into_iter().chain(fetch) {
         let host = script(component);
@@ -277,7 +277,7 @@ async fn a_stream_that_fails_is_logged_and_breaks_off() {
             "{component}: a cut body looks whole: {}",
             answer.expect("an answer").text
         );
-        host.wait_for_log(said).await;
+        host.wait_for_log(log_text).await;
     }
 }
 
@@ -363,8 +363,8 @@ async fn the_example_of_a_session_logs_in_and_out() {
     assert_eq!(anna.post(&host.url("/sudo"), "").await.status, 204);
     assert_ne!(crate::id_of(&anna, &host), after);
     for votes in 1..=2 {
-        let told = anna.post(&host.url("/votes"), "").await.text;
-        assert_eq!(told, format!(r#"{{"votes":{votes}}}"#));
+        let received = anna.post(&host.url("/votes"), "").await.text;
+        assert_eq!(received, format!(r#"{{"votes":{votes}}}"#));
     }
     let me = value(&anna, &host, "/me").await;
     assert_eq!(
@@ -384,20 +384,20 @@ async fn the_example_of_cookies_sets_and_clears_them() {
     let host = script("js-cookies");
     let anna = Browser::new();
     assert_eq!(anna.post(&host.url("/"), "").await.status, 204);
-    let told = value(&anna, &host, "/").await;
+    let received = value(&anna, &host, "/").await;
     let cookies = json!({ "theme": "dark", "basket": { "items": [1, 2] } });
     assert_eq!(
-        told,
+        received,
         json!({ "cookies": cookies, "signedCookies": { "plan": "gold" } })
     );
     let cleared = anna.try_send(Method::DELETE, &host.url("/"), "").await;
     assert_eq!(cleared.expect("an answer").set_cookies().len(), 3);
-    let told = value(&anna, &host, "/").await;
-    assert_eq!(told, json!({ "cookies": {}, "signedCookies": {} }));
+    let received = value(&anna, &host, "/").await;
+    assert_eq!(received, json!({ "cookies": {}, "signedCookies": {} }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_of_forms_tells_once_what_was_wrong() {
+async fn the_example_of_forms_shows_a_validation_error_once() {
     let host = script("js-forms");
     let anna = Browser::new();
     let form = "application/x-www-form-urlencoded";

@@ -22,7 +22,7 @@ async fn no_secret_reaches_the_log() {
         .top("[log]\nlevel = \"trace\"")
         .start();
     let browser = Browser::new();
-    let mut said = String::new();
+    let mut output = String::new();
     let mut secrets = vec![
         cloakroom_tests::host::SECRET.to_owned(),
         database.password.clone(),
@@ -37,7 +37,7 @@ async fn no_secret_reaches_the_log() {
         &["set k 1"],
     ] {
         let answer = run_script(&browser, &host, lines).await;
-        said += &answer.text.replace("\"MY-DATA\"", "");
+        output += &answer.text.replace("\"MY-DATA\"", "");
         let cookie = browser.cookies(&host.url("/")).unwrap();
         let signature = cookie.split('.').next_back().unwrap();
         secrets.extend([id_of(&browser, &host), signature.to_owned()]);
@@ -50,17 +50,17 @@ async fn no_secret_reaches_the_log() {
     ];
     for lines in [&written[..], &["cookies"]] {
         let text = run_script(&other, &host, lines).await.text;
-        said += &text.replace("\"MY-DATA\"", "");
+        output += &text.replace("\"MY-DATA\"", "");
     }
     let mine = other.cookies(&host.url("/")).unwrap();
     secrets.push(mine.rsplit_once('.').unwrap().1.to_owned());
     let forged = format!("connect.sid=s%3A{}.MY-FORGERY", id_of(&browser, &host));
     let forger = Browser::with_cookie(&host.url("/"), &forged);
-    said += &run_script(&forger, &host, &["get k"]).await.text;
+    output += &run_script(&forger, &host, &["get k"]).await.text;
     proxy.refuse().await;
-    said += &run_script(&browser, &host, &["get k"]).await.text;
+    output += &run_script(&browser, &host, &["get k"]).await.text;
     host.wait_for_log("status=503").await;
-    let log = host.log() + &said;
+    let log = host.log() + &output;
     for secret in secrets {
         assert!(!log.contains(&secret), "the log holds {secret:?}");
     }

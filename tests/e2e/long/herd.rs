@@ -97,7 +97,7 @@ async fn a_hundred_thousand_cold_sessions_at_a_restart_are_read_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_sessions_that_end_at_once_disturb_nobody() {
+async fn a_million_sessions_that_expire_at_once_do_not_delay_requests() {
     let server = Mariadb::start_with(&["--innodb-buffer-pool-size=512M"]).await;
     let database = server.fresh_database().await;
     let config = Config::over(&database.url)

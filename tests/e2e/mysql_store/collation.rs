@@ -27,7 +27,7 @@ async fn with_ids(column: &str) -> (Database, Conn) {
 }
 
 #[tokio::test]
-async fn a_column_that_compares_bytes_is_told_from_one_that_does_not() {
+async fn an_id_column_that_compares_bytes_is_distinguished_from_a_loose_one() {
     for (column, is_loose) in [
         ("varchar(128) COLLATE utf8mb4_bin", false),
         ("varbinary(128)", false),
@@ -68,31 +68,31 @@ async fn under_a_loose_column_no_guest_signs_a_text_beyond_ascii_with_the_sessio
         let line = serde_json::json!({ "name": "plan", "text": text, "signed": signed });
         format!("set-cookie {line}")
     };
-    let said = async |config: &Config, line: &str| {
+    let output_of = async |config: &Config, line: &str| {
         let host = config.start();
         let text = run_script(&Browser::new(), &host, &[line]).await.text;
         (text, host.log())
     };
     let odd = sign(&accented, true);
-    let (text, log) = said(&config, &odd).await;
+    let (text, log) = output_of(&config, &odd).await;
     assert!(text.starts_with("error denied"), "{text}");
     assert!(text.contains("[cookies] secrets"), "{text}");
-    assert_eq!(said(&config, &sign("gold", true)).await.0, "ok\n");
-    assert_eq!(said(&config, &sign(&accented, false)).await.0, "ok\n");
+    assert_eq!(output_of(&config, &sign("gold", true)).await.0, "ok\n");
+    assert_eq!(output_of(&config, &sign(&accented, false)).await.0, "ok\n");
     let apart = config.clone().top("[cookies]\nsecrets = [\"env:OWN\"]");
-    assert_eq!(said(&apart, &odd).await.0, "ok\n");
+    assert_eq!(output_of(&apart, &odd).await.0, "ok\n");
 
     // The log contains the statement that fixes the column.
-    let mut told = log
+    let mut warnings = log
         .lines()
         .filter(|line| line.contains("compares ids without regard"));
-    let (line, None) = (told.next().expect("a warning"), told.next()) else {
+    let (line, None) = (warnings.next().expect("a warning"), warnings.next()) else {
         panic!("it is logged once: {log}");
     };
     let (_, rest) = line.split_once("sql=\"").expect("with SQL");
     let sql = rest.split('"').next().unwrap().to_owned();
     admin.query_drop(sql).await.unwrap();
-    let (text, log) = said(&config, &odd).await;
+    let (text, log) = output_of(&config, &odd).await;
     assert_eq!(text, "ok\n");
     assert!(!log.contains("compares ids without regard"), "{log}");
 }

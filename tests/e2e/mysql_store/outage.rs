@@ -49,7 +49,7 @@ async fn is_back(store: &MysqlStore) -> bool {
 }
 
 #[tokio::test]
-async fn a_lost_reply_is_ambiguous_and_the_token_tells_what_became_of_it() {
+async fn a_lost_reply_is_ambiguous_and_the_token_decides_its_outcome() {
     let (proxy, store, straight) = through_a_proxy().await;
     let (id, row) = created(&store, DATA).await;
     let change = update(&row, NEXT);
@@ -232,7 +232,7 @@ async fn a_server_that_hangs_is_waited_for_in_bounds_then_given_up() {
 }
 
 #[tokio::test]
-async fn a_black_hole_is_waited_for_in_bounds() {
+async fn a_server_that_drops_all_packets_is_waited_for_in_bounds() {
     let (proxy, store, straight) = through_a_proxy().await;
     let (id, row) = created(&straight, DATA).await;
     proxy.cut();
@@ -377,7 +377,7 @@ async fn a_commit_goes_on_when_its_caller_goes_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_callers_than_connections_all_get_their_turn() {
+async fn more_callers_than_connections_are_all_served() {
     let database = Mariadb::shared().await.fresh_database().await;
     let mut options = options(&database.url);
     options.connection_limit = 2;

@@ -101,15 +101,15 @@ async fn a_character_that_was_not_escaped_is_refused_for_good() {
     let (id, row) = created(&store, r#"{"cookie":{}}"#).await;
     let verdict = commit(&store, &id, update(&row, r#"{"cookie":{},"n":"🦕"}"#)).await;
     assert_failed(&verdict, StoreErrorKind::Refused);
-    let said = format!("{verdict:?}");
-    assert!(said.contains("change the column to utf8mb4"), "{said}");
-    assert!(!said.contains(id.as_str()), "{said}");
+    let text = format!("{verdict:?}");
+    assert!(text.contains("change the column to utf8mb4"), "{text}");
+    assert!(!text.contains(id.as_str()), "{text}");
     assert_eq!(load(&store, &id).await, Some(row));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_refuses_new_sessions_is_told_at_start_and_answered_with_500() {
-    for (part, instead, told, said) in [
+async fn a_table_that_refuses_new_sessions_is_reported_at_start_and_causes_500() {
+    for (part, instead, log_line, text) in [
         (
             "`session_id` varchar(128)",
             "`session_id` varchar(16)",
@@ -137,13 +137,13 @@ async fn a_table_that_refuses_new_sessions_is_told_at_start_and_answered_with_50
     ] {
         let (database, _admin) = with_table(part, instead).await;
         let host = host_over(&database);
-        host.wait_for_log(told).await;
+        host.wait_for_log(log_line).await;
         let answer = run_script(&Browser::new(), &host, &["set n 1"]).await;
         assert_eq!(answer.status, 500, "{instead}: {}", answer.text);
         assert!(answer.header("retry-after").is_none(), "{instead}");
         assert!(answer.set_cookies().is_empty(), "{instead}");
         assert!(answer.text.contains("refuses"), "{}", answer.text);
-        host.wait_for_log(said).await;
+        host.wait_for_log(text).await;
     }
 }
 

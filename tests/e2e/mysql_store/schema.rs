@@ -193,7 +193,7 @@ async fn names_of_table_and_columns_are_taken_from_the_options() {
 }
 
 #[tokio::test]
-async fn rows_that_express_wrote_are_read_swapped_and_told_apart() {
+async fn rows_written_by_express_are_read_and_swapped_and_cause_conflicts() {
     let (database, mut admin) = database().await;
     let store = connect(&options(&database.url)).await;
     let id = SessionId::generate();

@@ -87,7 +87,7 @@ async fn strangers(database: &Database) -> Vec<Conn> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_server_costs_no_request_while_connections_of_our_own_work() {
+async fn a_full_server_fails_no_request_while_existing_connections_work() {
     let mariadb = Mariadb::start_with(&["--max-connections=12"]).await;
     let database = mariadb.fresh_database().await;
     let store = connect(&options(&database.url)).await;
@@ -127,7 +127,7 @@ async fn a_full_server_costs_no_request_while_connections_of_our_own_work() {
 }
 
 #[tokio::test]
-async fn a_demoted_server_is_left_at_once_by_a_host_that_only_reads() {
+async fn a_demoted_server_is_replaced_at_once_even_if_the_host_only_reads() {
     let pair = Pair::start().await;
     let (id, _) = created(&pair.store, DATA).await;
     assert_eq!(pair.in_use(), 0);
@@ -172,7 +172,7 @@ async fn a_server_whose_rows_are_all_locked_is_left_after_three_sessions() {
 }
 
 #[tokio::test]
-async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() {
+async fn a_single_server_that_failed_is_used_again_only_by_prefer_first() {
     let pair = Pair::start().await;
     pair.one.kill().await;
     let create = async || {
@@ -192,18 +192,18 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
 
     pair.one.start_again().await;
     pair.other.stop().await;
-    let mut is_told = 0;
+    let mut refusals = 0;
     wait_until("the operator is told 20 times", PATIENCE, async || {
         match create().await {
             // The error tells the operator the remedy.
             CommitVerdict::Failed(error) if error.detail.contains("/store/prefer-first") => {
-                is_told += 1
+                refusals += 1
             }
             // A statement that was in progress when the server stopped.
-            CommitVerdict::Failed(_) | CommitVerdict::Ambiguous(_) if is_told == 0 => {}
+            CommitVerdict::Failed(_) | CommitVerdict::Ambiguous(_) if refusals == 0 => {}
             verdict => panic!("an old primary has a history of its own: {verdict:?}"),
         }
-        ensure!(is_told == 20, "told {is_told} times");
+        ensure!(refusals == 20, "told {refusals} times");
         Ok(())
     })
     .await;
@@ -219,8 +219,8 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
 
 /// Returns for each server, as the admin interface reports it, whether it is in use and whether it is barred.
 async fn standing(operator: &Operator) -> Vec<(bool, bool)> {
-    let told = json(&operator.get("/store").await);
-    let servers = told["servers"].as_array().expect("a list");
+    let body = json(&operator.get("/store").await);
+    let servers = body["servers"].as_array().expect("a list");
     let is = |server: &Value, what: &str| server[what].as_bool().expect("yes or no");
     let standing = |server| (is(server, "in_use"), is(server, "left"));
     servers.iter().map(standing).collect()
@@ -232,7 +232,7 @@ async fn prefer_first(operator: &Operator) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_operator_is_told_which_server_is_in_use_and_brings_the_first_one_back() {
+async fn the_admin_interface_shows_the_server_in_use_and_restores_the_first() {
     const PREFERRED: &str = "cloakroom_store_server_preferred";
     let pair = Pair::start().await;
     let config = Config::over(&pair.url()).guest("/s", "fixture-session");
@@ -244,8 +244,8 @@ async fn the_operator_is_told_which_server_is_in_use_and_brings_the_first_one_ba
     };
     assert!(log_in().await);
     assert_eq!(standing(&operator).await, [(true, false), (false, false)]);
-    let told = json(&operator.get("/store").await);
-    let first = &told["servers"][0];
+    let body = json(&operator.get("/store").await);
+    let first = &body["servers"][0];
     let name = format!("127.0.0.1:{}", pair.one.port());
     assert_eq!(first["name"], name.as_str());
     let is = first["is"].as_str().unwrap();

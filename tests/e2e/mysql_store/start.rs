@@ -18,8 +18,8 @@ async fn refusal(options: &MysqlOptions) -> MysqlConnectError {
     let refused = MysqlStore::connect(options).await;
     let error = refused.expect_err("this server cannot be used");
     let password = (options.password.as_ref()).map(secrecy::ExposeSecret::expose_secret);
-    let said = format!("{error} {error:?}");
-    assert!(password.is_none_or(|password| !said.contains(password)));
+    let text = format!("{error} {error:?}");
+    assert!(password.is_none_or(|password| !text.contains(password)));
     error
 }
 

@@ -142,7 +142,7 @@ async fn sessions_survive_a_clock_that_jumps_on_mysql() {
 
 /// A host a day ahead of the database, or behind it: only the host's clock counts, for reads, commits and the reaper.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_whose_clock_stands_a_day_apart_changes_nothing() {
+async fn a_database_clock_that_is_a_day_off_changes_nothing() {
     for offset in ["+1d", "-1d"] {
         let database = Mariadb::shared().await.fresh_database().await;
         let clock = MovedClock::new();

@@ -78,7 +78,7 @@ async fn a_cookie_bomb_is_refused_by_its_size_or_gives_no_session() {
 
 /// Requirement 18: a cookie that browsers would drop is an error of the guest; other cookies come back unchanged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_is_told_of_a_cookie_that_browsers_would_drop() {
+async fn a_cookie_that_browsers_would_drop_is_an_error_in_the_guest() {
     let host = Config::over("memory:")
         .guest("/two", "fixture-session")
         .guest("/three", "fixture-session-service")
@@ -111,7 +111,7 @@ async fn a_guest_is_told_of_a_cookie_that_browsers_would_drop() {
 
 /// Requirement 18: the session's own cookie stays small, whatever the session contains and however long its names are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sessions_cookie_stays_within_what_browsers_keep() {
+async fn the_session_cookie_stays_within_the_size_limit_of_browsers() {
     let name = "n".repeat(256);
     let path = format!("/{}", "p".repeat(1023));
     let host = Config::over("memory:")

@@ -40,7 +40,7 @@ async fn answer_all(stream: TcpStream, seen: Seen) -> std::io::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_storm_no_effect_is_made_twice() {
+async fn no_effect_is_repeated_under_many_conflicts() {
     const REQUESTS: usize = 120;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap();

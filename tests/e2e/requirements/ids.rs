@@ -17,7 +17,7 @@ fn sextet(character: u8) -> usize {
 
 /// 100,000 ids: all distinct; each bit of each position is set in half of them, and differs between successive ids in half of the cases.
 #[test]
-fn ids_repeat_nothing_and_every_bit_of_them_is_even() {
+fn session_ids_are_unique_and_their_bits_are_uniform() {
     const IDS: usize = 100_000;
     let ids: Vec<_> = (0..IDS).map(|_| SessionId::generate()).collect();
     let distinct: BTreeSet<_> = ids.iter().map(SessionId::as_str).collect();

@@ -48,12 +48,12 @@ async fn are_texts(database: &Database) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_could_be_sql_is_text() {
+async fn sql_in_session_data_is_stored_as_text() {
     are_texts(&Mariadb::shared().await.fresh_database().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_could_be_sql_is_text_where_backslashes_escape_nothing() {
+async fn sql_in_session_data_is_stored_as_text_without_backslash_escapes() {
     let server =
         Mariadb::start_with(&["--sql-mode=NO_BACKSLASH_ESCAPES,ANSI_QUOTES,STRICT_ALL_TABLES"])
             .await;

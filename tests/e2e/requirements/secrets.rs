@@ -17,7 +17,7 @@ use crate::{id_of, run_script, script};
 
 /// Requirement 28: a signature made for one purpose is invalid for another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_purpose_makes_is_worth_nothing_for_another() {
+async fn a_signature_made_for_one_purpose_is_invalid_for_another() {
     let host = Config::over("sqlite:sessions.sqlite")
         .top("[cookies]\nsecrets = [\"env:APP\"]")
         .env("APP", "a secret of the application's cookies")
@@ -149,7 +149,7 @@ fn bounds(text: &str) -> Option<(usize, usize)> {
 
 /// Requirement 55: a server that answers a statement with a request for a file receives no file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_asks_for_a_file_gets_none() {
+async fn a_database_server_that_requests_a_local_file_gets_none() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
     let host = Config::over(&database.url_through(proxy.port()))

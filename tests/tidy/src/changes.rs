@@ -11,7 +11,7 @@ pub struct Change {
     pub name: &'static str,
     /// The texts that mention it, in lower case and without blanks.
     markers: &'static [&'static str],
-    /// Texts that contain a marker and are about something else.
+    /// Texts that contain a marker and that the next change of the kind does not need.
     except: &'static [&'static str],
     /// Parts of the paths of files that belong to the added thing alone.
     own: &'static [&'static str],
@@ -22,7 +22,8 @@ pub const CHANGES: [Change; 4] = [
     Change {
         name: "a guest limit (log_lines)",
         markers: &["log_lines"],
-        except: &["log_lines_dropped"],
+        // The metric of the lines that were dropped, and the warning about them.
+        except: &["log_lines_dropped", "log_lines or log_bytes"],
         own: &[],
     },
     Change {

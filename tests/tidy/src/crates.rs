@@ -38,6 +38,15 @@ impl<'a> HostCrate<'a> {
         self.name.strip_prefix("cloakroom-").unwrap_or(self.name)
     }
 
+    /// Returns the name in the rules and in the map. All stores have the same, so that a new store needs no line there.
+    #[must_use]
+    pub fn listed_name(&self) -> &'a str {
+        match self.short_name() {
+            name if name.starts_with("store-") => "store-*",
+            name => name,
+        }
+    }
+
     /// Returns the crate's name as the code writes it.
     #[must_use]
     pub fn code_name(&self) -> String {

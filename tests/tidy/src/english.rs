@@ -1,4 +1,4 @@
-//! Phrases that the comments of this project avoid, because they replace a noun that the reader then has to guess.
+//! Phrases that the comments and documents of this project avoid, because they replace a noun that the reader then has to guess.
 
 use crate::tree::{TextFile, Tree};
 
@@ -49,11 +49,11 @@ const AFTER_WHAT: [&str; 18] = [
     "does", "they", "nobody", "others", "fits", "counts",
 ];
 
-/// The words and the phrases to avoid in the comments of one file.
-pub struct CommentCount<'a> {
+/// The words and the phrases to avoid in the comments of one source file, or in the text of one document.
+pub struct PhraseCount<'a> {
     /// The file's path.
     pub file: &'a str,
-    /// The number of words in comments.
+    /// The number of words.
     pub words: usize,
     /// The number of phrases, in the order of [`Phrase::ALL`].
     pub phrases: [usize; Phrase::ALL.len()],
@@ -61,14 +61,46 @@ pub struct CommentCount<'a> {
 
 /// Counts the comments of all source files, except those of other projects.
 #[must_use]
-pub fn comment_counts(tree: &Tree) -> Vec<CommentCount<'_>> {
-    let foreign = ["wit/deps/", "guests/fixtures/thirdparty/"];
-    let is_ours = |file: &&TextFile| !foreign.iter().any(|folder| file.path.starts_with(folder));
-    let counts = tree.files.iter().filter(is_ours).filter_map(|file| {
+pub fn comment_counts(tree: &Tree) -> Vec<PhraseCount<'_>> {
+    let counts = own_files(tree).filter_map(|file| {
         let marker = comment_marker(file)?;
         Some(count(&file.path, &comments(&file.text, marker)))
     });
     counts.collect()
+}
+
+/// Counts the texts of all documents without their code blocks, except those of other projects.
+#[must_use]
+pub fn document_counts(tree: &Tree) -> Vec<PhraseCount<'_>> {
+    let documents = own_files(tree).filter(|file| file.path.ends_with(".md"));
+    let counts = documents.map(|file| {
+        let lines: Vec<_> = prose_lines(&file.text).map(|(_, line)| line).collect();
+        count(&file.path, &lines.join("\n"))
+    });
+    counts.collect()
+}
+
+/// Returns the lines of a document outside of code blocks, with their numbers.
+pub fn prose_lines(document: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut fence = None;
+    (1..).zip(document.lines()).filter(move |(_, line)| {
+        let rest = line.trim_start().trim_start_matches('`');
+        let ticks = line.trim_start().len() - rest.len();
+        match fence {
+            // A block ends with as many backticks as it begins with, and may contain blocks with fewer.
+            Some(opened) if ticks >= opened && rest.is_empty() => fence = None,
+            Some(_) => {}
+            None if ticks >= 3 => fence = Some(ticks),
+            None => return true,
+        }
+        false
+    })
+}
+
+fn own_files(tree: &Tree) -> impl Iterator<Item = &TextFile> {
+    let foreign = ["wit/deps/", "guests/fixtures/thirdparty/"];
+    let files = tree.files.iter();
+    files.filter(move |file| !foreign.iter().any(|folder| file.path.starts_with(folder)))
 }
 
 /// Returns the characters that begin a comment in the file's language, if it has line comments.
@@ -100,7 +132,7 @@ fn comments(text: &str, marker: &str) -> String {
         .join("\n")
 }
 
-fn count<'a>(file: &'a str, text: &str) -> CommentCount<'a> {
+fn count<'a>(file: &'a str, text: &str) -> PhraseCount<'a> {
     let text = text.to_lowercase();
     let is_in_word = |c: char| c.is_ascii_alphanumeric() || "_'-".contains(c);
     let begins_word = |part: &&str| part.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -116,7 +148,7 @@ fn count<'a>(file: &'a str, text: &str) -> CommentCount<'a> {
             *total += usize::from(phrase.is_at(part, next));
         }
     }
-    CommentCount {
+    PhraseCount {
         file,
         words: text.split(|c| !is_in_word(c)).filter(begins_word).count(),
         phrases,
@@ -125,7 +157,7 @@ fn count<'a>(file: &'a str, text: &str) -> CommentCount<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{comments, count};
+    use super::{comments, count, prose_lines};
 
     #[test]
     fn comments_of_a_language_are_counted_and_code_is_not() {
@@ -133,6 +165,13 @@ mod tests {
         assert_eq!(comments(rust, "//"), " c\n d\n f");
         let shell = "#!/bin/sh\n# a\nb=$# # c";
         assert_eq!(comments(shell, "#"), " a\n c");
+    }
+
+    #[test]
+    fn code_blocks_of_a_document_are_left_out() {
+        let text = "a\n````md\n```sh\nb\n```\n````\nc\n```\nd\n```\n`e`";
+        let lines: Vec<_> = prose_lines(text).collect();
+        assert_eq!(lines, [(1, "a"), (7, "c"), (11, "`e`")]);
     }
 
     #[test]

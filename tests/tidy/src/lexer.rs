@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_knows_its_line() {
+    fn a_token_has_its_line_number() {
         let lines: Vec<_> = tokens("a\n\"b\nc\" d").iter().map(|t| t.line).collect();
         assert_eq!(lines, [1, 2, 3]);
     }

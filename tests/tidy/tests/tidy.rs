@@ -1,5 +1,6 @@
 //! Checks the project rules that can be checked mechanically: the order of crates and modules, which modules may name which crate,
-//! circles of imports, the sizes of files and functions, the language of comments, the waits of tests, and the names in documents.
+//! circles of imports, the sizes of files and functions, the language of comments and documents, the waits of tests, and the names
+//! in documents.
 //!
 //! The tables of the rules are in `src/rules.rs`. Tests are not bound to the order of modules.
 
@@ -9,7 +10,9 @@ use std::sync::LazyLock;
 use cloakroom_tidy::circles::{Circle, circles, imports};
 use cloakroom_tidy::crates::{HostCrate, host_crates};
 use cloakroom_tidy::documents::{dead_paths, has_test, named_tests, numbered_lines};
-use cloakroom_tidy::english::{Phrase, WORDS_PER_PHRASE_MIN, comment_counts};
+use cloakroom_tidy::english::{
+    Phrase, PhraseCount, WORDS_PER_PHRASE_MIN, comment_counts, document_counts, prose_lines,
+};
 use cloakroom_tidy::figures::{long_functions, modules, type_names};
 use cloakroom_tidy::lexer::tokens;
 use cloakroom_tidy::rules::{
@@ -43,15 +46,15 @@ fn a_crate_depends_only_on_crates_below_it() {
     let mut faults = Vec::new();
     for each in crates {
         let own = each.short_name();
-        let Some(own_level) = level(own) else {
+        let Some(own_level) = level(each.listed_name()) else {
             faults.push(format!("{own} has no line in the table of crates"));
             continue;
         };
         let all = each.dependencies.iter().chain(&each.dev_dependencies);
         let ours = all.filter_map(|name| crates.iter().find(|other| other.name == *name));
-        for other in ours.map(HostCrate::short_name) {
-            if level(other).is_none_or(|level| level <= own_level) {
-                faults.push(format!("{own} depends on {other}"));
+        for other in ours {
+            if level(other.listed_name()).is_none_or(|level| level <= own_level) {
+                faults.push(format!("{own} depends on {}", other.short_name()));
             }
         }
     }
@@ -62,7 +65,7 @@ fn a_crate_depends_only_on_crates_below_it() {
 }
 
 #[test]
-fn the_map_names_every_crate() {
+fn the_architecture_page_names_every_crate() {
     let map = TREE.text("ARCHITECTURE.md").expect("the map exists");
     let rows: Vec<_> = map
         .lines()
@@ -70,7 +73,7 @@ fn the_map_names_every_crate() {
         .filter_map(|line| line.split(" |").next())
         .collect();
     let is_named = |name: &str| rows.iter().any(|row| row.contains(&format!("`{name}`")));
-    let names = CRATES.iter().map(HostCrate::short_name);
+    let names = CRATES.iter().map(HostCrate::listed_name);
     let faults: Vec<_> = names
         .filter(|name| !is_named(name))
         .map(str::to_owned)
@@ -142,7 +145,7 @@ fn modules_import_each_other_in_no_circle() {
 }
 
 #[test]
-fn a_crate_is_named_only_where_it_is_at_home() {
+fn an_external_crate_is_named_only_in_the_crates_that_may_use_it() {
     let crates = &*CRATES;
     let mut faults = Vec::new();
     let mut named = BTreeSet::new();
@@ -178,7 +181,23 @@ fn a_crate_is_named_only_where_it_is_at_home() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn a_panic_poisons_no_lock() {
+    let mut faults = Vec::new();
+    for module in modules(&CRATES) {
+        for path in &module.source.paths {
+            if let ["std", "sync", "Condvar" | "Mutex" | "RwLock", ..] = path.segments[..] {
+                faults.push(format!("{}:{}", module.file, path.line));
+            }
+        }
+    }
+    assert_none(
+        &faults,
+        "locks are those of `parking_lot`, because no code of the host reacts to a poisoned lock",
+    );
+}
+
+#[test]
+fn every_file_begins_with_a_module_comment() {
     let files = host_files().into_iter();
     let faults: Vec<_> = files
         .filter(|file| !file.text.starts_with("//! "))
@@ -214,7 +233,7 @@ fn nine_of_ten_files_are_short_and_no_line_is_long() {
 }
 
 #[test]
-fn a_function_fits_on_a_screen() {
+fn a_function_has_at_most_70_lines() {
     let is_excepted = |place: &String| {
         let mut excepted = LONG_FUNCTIONS.iter();
         excepted
@@ -230,11 +249,42 @@ fn a_function_fits_on_a_screen() {
     );
 }
 
+/// Documents that programs write.
+const WRITTEN_BY_PROGRAMS: &str = "host/benches/results/";
+
 #[test]
-fn comments_name_their_nouns() {
+fn no_line_of_a_document_is_long() {
+    let mut faults = Vec::new();
+    let documents = TREE.files.iter().filter(|file| file.path.ends_with(".md"));
+    for file in documents.filter(|file| !file.path.starts_with(WRITTEN_BY_PROGRAMS)) {
+        // Markdown cannot wrap the rows of a table.
+        for (number, line) in prose_lines(&file.text).filter(|(_, line)| !line.starts_with('|')) {
+            if line.chars().count() > LINE_COLUMNS_MAX {
+                faults.push(format!("{}:{number}", file.path));
+            }
+        }
+    }
+    assert_none(&faults, "lines of documents have at most 140 columns");
+}
+
+#[test]
+fn comments_use_few_vague_phrases() {
     let counts = comment_counts(&TREE);
     let words: usize = counts.iter().map(|count| count.words).sum();
     assert!(words > 50_000, "the comments are where this test looks");
+    assert_few_phrases(&counts);
+}
+
+#[test]
+fn documents_name_their_nouns() {
+    let counts = document_counts(&TREE);
+    let words: usize = counts.iter().map(|count| count.words).sum();
+    assert!(words > 20_000, "the documents are where this test looks");
+    assert_few_phrases(&counts);
+}
+
+fn assert_few_phrases(counts: &[PhraseCount<'_>]) {
+    let words: usize = counts.iter().map(|count| count.words).sum();
     for (at, phrase) in Phrase::ALL.into_iter().enumerate() {
         let found: usize = counts.iter().map(|count| count.phrases[at]).sum();
         let places: Vec<_> = counts
@@ -244,7 +294,7 @@ fn comments_name_their_nouns() {
             .collect();
         assert!(
             found * WORDS_PER_PHRASE_MIN < words,
-            "{found} times `{}` in {words} words of comments:\n{}",
+            "{found} times `{}` in {words} words:\n{}",
             phrase.description(),
             places.join("\n")
         );

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_of_the_past_ends_the_one_that_is_kept() {
+    fn an_expired_set_cookie_deletes_the_stored_cookie() {
         let mut jar = jar(&[
             "a=1; Path=/",
             "a=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",

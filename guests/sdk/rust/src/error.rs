@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_ones_own_says_what_it_was_given() {
+    fn a_custom_error_responds_with_its_status_and_message() {
         let response = Error::new(409, "somebody was faster").into_response();
         assert_eq!(
             (response.status, response.body.as_slice()),

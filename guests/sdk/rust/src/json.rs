@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_says_what_was_expected_and_where() {
+    fn a_json_error_names_the_expected_type_and_the_position() {
         assert_eq!(fault_of("{"), "not a JSON text, at line 1 column 1");
         assert_eq!(
             fault_of("{}"),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_never_quotes_the_value() {
+    fn a_json_error_never_quotes_the_value() {
         for value in [
             r#""secret""#,
             r#"["secret, expected u64 at line 1"]"#,

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_found_whatever_its_case_and_only_as_text() {
+    fn a_header_is_found_in_any_case_if_its_value_is_text() {
         let headers = vec![
             ("x-a".to_owned(), b"1".to_vec()),
             ("x-b".to_owned(), vec![0xff]),

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn each_redirect_has_its_status_and_its_place() {
+    fn each_redirect_has_its_status_and_location() {
         for (response, status) in [
             (Response::redirect("/a"), 302),
             (Response::see_other("/a"), 303),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_encodes_what_no_url_may_hold_and_keeps_escapes() {
+    fn a_redirect_encodes_invalid_characters_and_keeps_escapes() {
         for (location, sent) in [
             ("/가?a=1&b=%20#x", "/%EA%B0%80?a=1&b=%20#x"),
             ("/a b\"<>`{}\u{7f}", "/a%20b%22%3C%3E%60%7B%7D%7F"),

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use cloakroom_runtime::{GuestGrants, GuestLimits, GuestSettings, Rollout, StreamPolicy};
-use cloakroom_session::{SessionGrant, VisitStart};
+use cloakroom_runtime::{GuestGrants, GuestLimits, GuestSettings};
+use cloakroom_session::SessionGrant;
 
 use super::visits::DEADLINE;
 
@@ -12,20 +12,15 @@ pub(crate) fn settings(component: &str, reuse: u32) -> GuestSettings {
     // Not cargo's output folder: `make guests` writes components to the repository's own target folder.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
     GuestSettings {
-        name: component.to_owned(),
-        component: folder.join(format!("{component}.wasm")),
         grants: GuestGrants {
             session: SessionGrant::write().into(),
             ..GuestGrants::default()
         },
-        start: VisitStart::Optimistic,
-        stream: StreamPolicy::Buffered,
         reuse,
-        environment: Vec::new(),
         limits: GuestLimits {
             deadline: DEADLINE,
             ..GuestLimits::default()
         },
-        rollout: Rollout::default(),
+        ..GuestSettings::new(component, folder.join(format!("{component}.wasm")))
     }
 }

@@ -61,7 +61,7 @@ impl Visitor {
             grant: Arc::clone(&self.grant),
             deadline: (Instant::now() + DEADLINE).into(),
             start: VisitStart::Optimistic,
-            place: None,
+            reservation: None,
         };
         match self.sessions.transact(visit, &mut attempt).await {
             TransactionOutcome::Answered { answer, .. } => answer,

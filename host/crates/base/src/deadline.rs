@@ -5,8 +5,10 @@
 //! that computes, or that forgets its read, gains no time. A body that does not move fails by its rate.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The deadline of one request, for all its runs together. Clones share the deadline.
 #[derive(Clone)]
@@ -32,7 +34,7 @@ impl Deadline {
 
     /// Notes that the guest starts. The first start sets the deadline; later starts do not change it.
     pub fn start(&self) {
-        let mut moment = self.lock();
+        let mut moment = self.0.lock();
         if let Some(limit) = moment.unstarted.take() {
             moment.at = Instant::now() + limit;
         }
@@ -40,12 +42,12 @@ impl Deadline {
 
     /// Returns whether the guest has not started yet.
     pub fn is_unstarted(&self) -> bool {
-        self.lock().unstarted.is_some()
+        self.0.lock().unstarted.is_some()
     }
 
     /// Returns the time at which the deadline passes, provided that it is not paused from now on.
     pub fn at(&self) -> Instant {
-        let moment = self.lock();
+        let moment = self.0.lock();
         match moment.paused {
             Some(since) => moment.at + since.elapsed(),
             None => moment.at,
@@ -60,19 +62,15 @@ impl Deadline {
 
     /// Pauses the deadline. The caller ensures that the guest does not compute meanwhile.
     pub fn pause(&self) {
-        self.lock().paused.get_or_insert_with(Instant::now);
+        self.0.lock().paused.get_or_insert_with(Instant::now);
     }
 
     /// Resumes the deadline, which is moved by the length of the pause.
     pub fn resume(&self) {
-        let mut moment = self.lock();
+        let mut moment = self.0.lock();
         if let Some(since) = moment.paused.take() {
             moment.at += since.elapsed();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, DeadlineState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,7 +103,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn the_first_start_counts_and_later_ones_do_not() {
+    fn only_the_first_start_sets_the_deadline() {
         let deadline = Deadline::after(MINUTE);
         let before = deadline.at();
         std::thread::sleep(Duration::from_millis(2));
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_still_between_pause_and_resume_alone() {
+    fn a_deadline_moves_only_between_pause_and_resume() {
         let deadline = Deadline::from(Instant::now() + MINUTE);
         let before = deadline.at();
         deadline.pause();

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_is_read_and_nobody_waits_for_another() {
+    fn a_file_that_is_not_regular_is_refused_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let mode = rustix::fs::Mode::RUSR;
@@ -184,7 +184,7 @@ mod tests {
         let _listener = UnixListener::bind(at("socket")).unwrap();
         symlink(at("pipe"), at("link")).unwrap();
         symlink(at("round"), at("round")).unwrap();
-        for (path, said) in [
+        for (path, expected) in [
             (at("pipe"), "it is a pipe, not a file"),
             (at("link"), "it is a pipe, not a file"),
             (at("socket"), "it is a socket, not a file"),
@@ -200,7 +200,7 @@ mod tests {
                 read_secret(&path).unwrap_err(),
                 read_own_secret(&path).unwrap_err(),
             ] {
-                assert_eq!(error.to_string(), said, "{}", path.display());
+                assert_eq!(error.to_string(), expected, "{}", path.display());
             }
         }
         assert!(read(&at("absent"), 100).unwrap_err().is_absent());
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_of_a_secret_says_who_may_change_it() {
+    fn a_secret_file_is_accepted_or_refused_by_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         // Kubernetes and Docker provide secrets with modes 0644, 0444 and, owned by root, 0440, behind links.
         for (mode, is_taken, is_open, is_own) in [

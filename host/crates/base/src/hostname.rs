@@ -28,7 +28,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_any_length_that_a_name_can_have() {
+    fn hostnames_up_to_the_longest_valid_length_are_accepted() {
         for host in [
             String::new(),
             labels(&[63]),
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_are_longer_than_any_name() {
+    fn hostnames_beyond_the_longest_valid_length_are_refused() {
         for host in [
             labels(&[64]),
             labels(&[1, 64, 1]),

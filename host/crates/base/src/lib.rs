@@ -1,4 +1,5 @@
-//! The parts that every other crate of Cloakroom uses: limits, clocks, deadlines, randomness, the operator's files, quotas and telemetry.
+//! The parts that every other crate of Cloakroom uses: limits, a macro for types of options, clocks, deadlines, randomness, the
+//! operator's files, quotas and telemetry.
 //!
 //! This crate knows no sessions, guests or requests.
 
@@ -7,6 +8,7 @@ pub mod deadline;
 pub mod files;
 pub mod hostname;
 pub mod limits;
+mod options;
 pub mod quota;
 pub mod random;
 pub mod telemetry;

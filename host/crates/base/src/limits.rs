@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Longest time from a request's head to its answer's release, re-runs included.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Longest time for the first start of a new guest, unless the guest's own deadline is shorter.
-pub const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
+pub const DEPLOY_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest time for compiling one component. An interpreter takes 10 s on a busy machine.
 pub const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most memory that the compilation of one component may take, in bytes. An interpreter takes 500 MiB.
@@ -105,7 +105,7 @@ pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
 pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
 /// How long a search for revocable reservations that found none is remembered. Refusals during that time need no search.
 /// Reservations that become revocable meanwhile without notice are found afterwards.
-pub const QUOTA_BARREN: Duration = Duration::from_millis(5);
+pub const NOTHING_TO_REVOKE_TIME: Duration = Duration::from_millis(5);
 /// Time between two attempts to find room for a connection that was accepted when no other connection could be closed for it.
 pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
 /// How long such a connection waits before it is closed, if its client has no other one.
@@ -184,9 +184,9 @@ pub const GUEST_WAITERS_MAX: usize = 1024;
 pub const WARM_INSTANCES_MAX: u32 = 256;
 /// Most idle instances of an engine, of guests that are reused: about the number of answers that a busy host commits at
 /// once. Each keeps its memory.
-pub const PARKED_INSTANCES_MAX: usize = 64;
+pub const IDLE_INSTANCES_MAX: usize = 64;
 /// Longest time that an instance stays idle: longer than a lull, but short enough that the memory of a burst is freed.
-pub const PARKED_IDLE_MAX: Duration = Duration::from_secs(60);
+pub const INSTANCE_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Most requests that a guest may send to other servers during one request of its own.
 pub const OUTBOUND_CALLS_MAX: u32 = 64;
 /// Most outgoing connections of one guest at once, including those without a request.
@@ -213,10 +213,10 @@ pub const GUEST_LOOKUPS_MAX: usize = 8;
 pub const CHECK_LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a run may compute on the serving threads before it moves to the background pool. Nearly every handler has
 /// finished by then, and a hundred endless loops at once take two cores for only a fifth of a second in total.
-pub const LANE_THRESHOLD: Duration = Duration::from_millis(4);
+pub const BACKGROUND_THRESHOLD: Duration = Duration::from_millis(4);
 /// How much the nice value of the background pool's threads is raised. Next to another runnable thread, such a thread gets
 /// a tenth of the processor.
-pub const LANE_NICENESS: i32 = 10;
+pub const BACKGROUND_NICENESS: i32 = 10;
 /// Most requests of this process that may wait for one session lock.
 pub const SLOT_WAITERS_MAX: usize = 64;
 /// Memory for session snapshots between visits, in bytes: enough for some ten thousand typical sessions.
@@ -338,7 +338,7 @@ pub const WATCH_DEBOUNCE: Duration = Duration::from_millis(20);
 pub const WATCH_QUIET: Duration = Duration::from_secs(2);
 /// How long a stopping host answers requests on open HTTP/1 connections: long enough for a busy client's next request. The
 /// answer asks the client to close the connection.
-pub const FAREWELL: Duration = Duration::from_millis(500);
+pub const LAST_RESPONSE_WAIT: Duration = Duration::from_millis(500);
 
 /// Most connections to the admin interface at once: some operators and their monitoring.
 pub const ADMIN_CONNECTIONS_MAX: u64 = 64;
@@ -362,19 +362,19 @@ pub const ADMIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 // Limits of `cloakroom test`.
 /// Most hosts that the tests of a guest run at once. Each holds little more than a port. A test that forgets to end its
 /// hosts gets an error.
-pub const TRIAL_HOSTS_MAX: usize = 256;
+pub const TEST_HOSTS_MAX: usize = 256;
 /// Most simulated conflicting commits that wait for a commit of one test host.
-pub const TRIAL_RIVALS_MAX: usize = 1024;
+pub const TEST_RIVALS_MAX: usize = 1024;
 /// Most connections to the control interface at once. A test runner may run many tests in parallel.
-pub const TRIAL_CONNECTIONS_MAX: u64 = 256;
+pub const TEST_CONNECTIONS_MAX: u64 = 256;
 /// Largest body of a call on the control interface, in bytes.
-pub const TRIAL_BODY_BYTES_MAX: usize = 1 << 20;
+pub const TEST_BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest time for such a body to arrive.
-pub const TRIAL_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const TEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time for a test host to finish its requests once it is ended.
-pub const TRIAL_GRACE: Duration = Duration::from_secs(1);
+pub const TEST_GRACE: Duration = Duration::from_secs(1);
 /// How far a test may move its clock, in milliseconds since the epoch: to the end of the year 2099, before a row's expiry
 /// no longer fits its column.
-pub const TRIAL_CLOCK_MS_MAX: i64 = 4_102_444_800_000;
+pub const TEST_CLOCK_MS_MAX: i64 = 4_102_444_800_000;
 /// Longest time for a test command to end by itself once it is interrupted.
-pub const TRIAL_INTERRUPT_GRACE: Duration = Duration::from_secs(5);
+pub const TEST_INTERRUPT_GRACE: Duration = Duration::from_secs(5);

@@ -21,9 +21,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::limits;
@@ -132,7 +133,7 @@ struct QuotaTotal {
     /// Counts events after which a search may find more: reservations that began to wait, and reservations that ended.
     changes: AtomicU64,
     lines: RateLimitedLines<()>,
-    told: Mutex<QuotaLogState>,
+    logged: Mutex<QuotaLogState>,
 }
 
 /// The counts that the log has already reported for a total.
@@ -183,7 +184,7 @@ impl Quotas {
             refused: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             lines: RateLimitedLines::default(),
-            told: Mutex::default(),
+            logged: Mutex::default(),
         };
         Arc::new(Self {
             totals: [
@@ -202,7 +203,7 @@ impl Quotas {
     /// Returns a handle of the peer at an address.
     pub fn peer(self: &Arc<Self>, address: IpAddr) -> QuotaPeer {
         let key = PeerKey::of(address);
-        let mut peers = lock(&self.peers);
+        let mut peers = self.peers.lock();
         let usage = Arc::clone(peers.entry(key).or_default());
         usage.handles.fetch_add(1, Relaxed);
         drop(peers);
@@ -254,7 +255,7 @@ impl Quotas {
 
     /// Returns the number of peers that hold a reservation or have an open handle.
     pub fn peers(&self) -> usize {
-        lock(&self.peers).len()
+        self.peers.lock().len()
     }
 
     fn total(&self, resource: QuotaResource) -> &QuotaTotal {
@@ -264,22 +265,23 @@ impl Quotas {
     fn reserve(
         &self,
         resource: QuotaResource,
-        asking: RoomRequest<'_>,
+        room_request: RoomRequest<'_>,
         amount: u64,
     ) -> Result<(), QuotaFull> {
         let total = self.total(resource);
         if !total.try_add(amount) {
-            let mut barren = lock(&self.making_room[resource as usize]);
+            let mut nothing_to_revoke = self.making_room[resource as usize].lock();
             while !total.try_add(amount) {
                 let now = Instant::now();
-                if amount > total.max || !self.find_room(resource, asking, amount, now, &mut barren)
+                if amount > total.max
+                    || !self.find_room(resource, room_request, amount, now, &mut nothing_to_revoke)
                 {
                     return Err(QuotaFull);
                 }
-                total.tell(resource, now);
+                total.log_refusals(resource, now);
             }
         }
-        asking.peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
+        room_request.peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
         Ok(())
     }
 
@@ -299,7 +301,7 @@ impl Quotas {
     fn note_refusal(&self, resource: QuotaResource) {
         let total = self.total(resource);
         total.refused.fetch_add(1, Relaxed);
-        total.tell(resource, Instant::now());
+        total.log_refusals(resource, Instant::now());
     }
 
     fn give_back(&self, resource: QuotaResource, usage: &PeerUsage, amount: u64) {
@@ -315,20 +317,20 @@ impl QuotaTotal {
     }
 
     /// Logs that the total is used up, at most once a minute.
-    fn tell(&self, resource: QuotaResource, now: Instant) {
+    fn log_refusals(&self, resource: QuotaResource, now: Instant) {
         if self.lines.take_line((), now).is_none() {
             return;
         }
-        let mut told = lock(&self.told);
+        let mut logged = self.logged.lock();
         let (revoked, refused) = (self.revoked.load(Relaxed), self.refused.load(Relaxed));
         tracing::warn!(
             key = %format_args!("server.{}", resource.key()),
             max = self.max,
-            revoked = revoked - told.revoked,
-            refused = refused - told.refused,
+            revoked = revoked - logged.revoked,
+            refused = refused - logged.refused,
             "a total is used up: reservations of the clients that hold most of it are revoked",
         );
-        *told = QuotaLogState { revoked, refused };
+        *logged = QuotaLogState { revoked, refused };
     }
 }
 
@@ -351,12 +353,12 @@ impl QuotaPeer {
         resource: QuotaResource,
         amount: u64,
     ) -> Result<Reservation, QuotaFull> {
-        let asking = RoomRequest {
+        let room_request = RoomRequest {
             peer: self,
             itself: None,
         };
-        self.quotas.reserve(resource, asking, amount)?;
-        let mut entries = lock(&self.usage.entries[resource as usize]);
+        self.quotas.reserve(resource, room_request, amount)?;
+        let mut entries = self.usage.entries[resource as usize].lock();
         let slot = entries.vacant_entry();
         let held = ReservationShared::new(self.clone(), resource, amount, slot.key());
         slot.insert(Arc::downgrade(&held));
@@ -408,7 +410,7 @@ impl Drop for QuotaPeer {
         if self.usage.handles.fetch_sub(1, AcqRel) > 1 {
             return;
         }
-        let mut peers = lock(&self.quotas.peers);
+        let mut peers = self.quotas.peers.lock();
         // A peer of the same address may have been added and removed meanwhile, so the entry may be a different one.
         let is_unused = |usage: &Arc<PeerUsage>| {
             Arc::ptr_eq(usage, &self.usage) && usage.handles.load(Relaxed) == 0
@@ -421,13 +423,8 @@ impl Drop for QuotaPeer {
 
 impl fmt::Debug for QuotaPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").finish_non_exhaustive()
+        f.debug_struct("QuotaPeer").finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code panics while it holds one of these locks. Even a poisoned lock would guard consistent counts.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_is_given_twice() {
+    fn random_names_are_unique() {
         let of_a_thread = || (0..1_000).map(|_| name()).collect::<Vec<_>>();
         let other = std::thread::spawn(of_a_thread);
         let all: HashSet<_> = (of_a_thread().into_iter())

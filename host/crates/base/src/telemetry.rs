@@ -19,7 +19,7 @@ pub use captured::CapturedOutput;
 pub use count::counted;
 pub use escape::{cut, escape, escape_json, escape_lines};
 pub use log_queue::{FlushOnDrop, KINDS, LineKind};
-pub use output::{flush, greet, print, print_json, redraw, say};
+pub use output::{flush, print, print_json, print_startup_message, print_stderr, redraw};
 pub use rate_limit::{LinePermit, RateLimitedLines};
 
 use std::io::{self, IsTerminal as _};
@@ -103,12 +103,12 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
 /// # Errors
 /// [`TelemetryError`]. A second call is also an error.
 pub fn init(options: &TelemetryOptions) -> Result<FlushOnDrop, TelemetryError> {
-    let dress = match options.format {
+    let escaper = match options.format {
         LogFormat::Json => LineEscaper::Json,
         LogFormat::Text if io::stderr().is_terminal() => LineEscaper::Coloured,
         LogFormat::Text | LogFormat::Brief => LineEscaper::Plain,
     };
-    let tell = |_: &LogQueue, dropped: &Dropped| {
+    let report_dropped = |_: &LogQueue, dropped: &Dropped| {
         let [access, guest, info, warn, error] = dropped;
         tracing::warn!(
             access,
@@ -119,8 +119,8 @@ pub fn init(options: &TelemetryOptions) -> Result<FlushOnDrop, TelemetryError> {
             "log lines were dropped: standard error was not read for a while"
         );
     };
-    let (written, flush) = LogQueue::to(io::stderr(), dress, tell)?;
-    output::say_through(&written);
+    let (written, flush) = LogQueue::to(io::stderr(), escaper, report_dropped)?;
+    output::print_stderr_through(&written);
     let lines = match options.format {
         LogFormat::Text => fmt::layer().with_ansi(false).with_writer(written).boxed(),
         LogFormat::Brief => fmt::layer()
@@ -146,7 +146,7 @@ pub fn init(options: &TelemetryOptions) -> Result<FlushOnDrop, TelemetryError> {
 /// # Errors
 /// If the thread cannot be started.
 pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, FlushOnDrop)> {
-    let tell = |lines: &LogQueue, dropped: &Dropped| {
+    let report_dropped = |lines: &LogQueue, dropped: &Dropped| {
         let count: u64 = dropped.iter().sum();
         let were = if count == 1 { "was" } else { "were" };
         let line = format!(
@@ -155,13 +155,13 @@ pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, FlushOnDrop)> {
         );
         lines.push(LineKind::Warn, line.as_bytes());
     };
-    let (lines, flush) = LogQueue::to(io::stderr(), LineEscaper::AsItIs, tell)?;
-    output::say_through(&lines);
+    let (lines, flush) = LogQueue::to(io::stderr(), LineEscaper::AsItIs, report_dropped)?;
+    output::print_stderr_through(&lines);
     Ok((lines.writer(LineKind::Info), flush))
 }
 
 /// Reports the number of dropped log lines of each kind.
-pub fn tell_dropped(scrape: &metrics::Scrape) {
+pub fn collect_dropped(scrape: &metrics::Scrape) {
     for kind in KINDS {
         scrape.total(
             "cloakroom_log_lines_dropped_total",
@@ -183,10 +183,10 @@ pub fn init_with(
     let filter = parse_filter(filter)?;
     // Below INFO, libraries log the data that they process (header fields, statements). No filter may enable that.
     let is_ours = |target: &str| target.starts_with("cloakroom") || target == GUEST_TARGET;
-    let libraries_say_little =
+    let library_filter =
         filter_fn(move |metadata| is_ours(metadata.target()) || *metadata.level() <= Level::INFO);
     tracing_subscriber::registry()
-        .with(lines.with_filter(libraries_say_little).with_filter(filter))
+        .with(lines.with_filter(library_filter).with_filter(filter))
         .try_init()?;
     Ok(())
 }

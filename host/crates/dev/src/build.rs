@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
@@ -18,7 +18,7 @@ use cloakroom_host::config::BuildSettings;
 /// The maximum number of output lines kept of a command. Only the last ones are kept.
 const LINES_MAX: usize = 400;
 /// How long output is still read after the command has ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
 /// Error returned when a build command fails. Contains its output.
 #[derive(Debug, thiserror::Error)]
@@ -99,26 +99,27 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
     // Kills the processes of the command that are still running when this function returns.
     let _group = ProcessGroup(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let kept = Mutex::new(VecDeque::new());
-    let mut output = pin!(async { tokio::join!(follow(stdout, &kept), follow(stderr, &kept)) });
-    let (status, is_all_said) = tokio::select! {
+    let last_lines = Mutex::new(VecDeque::new());
+    let mut output =
+        pin!(async { tokio::join!(follow(stdout, &last_lines), follow(stderr, &last_lines)) });
+    let (status, is_output_complete) = tokio::select! {
         biased;
         _ = &mut output => (child.wait().await, true),
         status = child.wait() => (status, false),
     };
     let status = status.map_err(not_run)?;
-    if !is_all_said {
+    if !is_output_complete {
         // A process that the command left running may keep the output open.
-        let _ = timeout(LAST_WORDS, output).await;
+        let _ = timeout(OUTPUT_GRACE, output).await;
     }
     if status.success() {
         return Ok(());
     }
-    let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+    let last_lines = std::mem::take(&mut *last_lines.lock());
     Err(BuildError::Failed {
         command: command.to_owned(),
         status,
-        output: Vec::from(kept).join("\n"),
+        output: Vec::from(last_lines).join("\n"),
     })
 }
 
@@ -137,17 +138,17 @@ impl Drop for ProcessGroup {
 }
 
 /// Prints a stream line by line and keeps the last lines.
-async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<String>>) {
+async fn follow(stream: Option<impl AsyncRead + Unpin>, last_lines: &Mutex<VecDeque<String>>) {
     let Some(stream) = stream else { return };
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = without_colours(&String::from_utf8_lossy(&line));
-        telemetry::say(&line);
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == LINES_MAX {
-            kept.pop_front();
+        telemetry::print_stderr(&line);
+        let mut last_lines = last_lines.lock();
+        if last_lines.len() == LINES_MAX {
+            last_lines.pop_front();
         }
-        kept.push_back(line);
+        last_lines.push_back(line);
     }
 }
 
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_is_dropped_takes_all_it_started_with_it() {
+    async fn dropping_a_build_ends_all_its_processes() {
         let folder = tempfile::tempdir().unwrap();
         let build = BuildSettings {
             command: "sleep 600 & echo $! > pid; wait".to_owned(),
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_command_leaves_running_does_not_hold_it_up_and_ends() {
+    async fn background_processes_of_a_command_do_not_delay_it_and_are_ended() {
         let folder = tempfile::tempdir().unwrap();
         for (command, is_well) in [
             ("sleep 600 & echo $! > pid", true),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_says_what_it_said() {
+    async fn a_failed_command_is_reported_with_its_output() {
         let folder = tempfile::tempdir().unwrap();
         let build = BuildSettings {
             command: "echo src/app.js:3: a bracket is missing >&2; exit 7".to_owned(),

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use cloakroom_host::config::{CliOptions, Config, GuestSettings};
+use cloakroom_host::config::{CliOptions, Config};
 use cloakroom_runtime as guest;
-use cloakroom_runtime::{ComponentInspection, INTERFACES, LoadError};
+use cloakroom_runtime::{ComponentInspection, GuestSettings, INTERFACES, LoadError};
 use grants::GrantReport;
 
 /// The arguments of an inspection.
@@ -24,7 +24,7 @@ pub struct InspectRequest {
 
 impl InspectRequest {
     /// Returns the options with which the configuration is read.
-    pub fn words(&self) -> CliOptions {
+    pub fn cli_options(&self) -> CliOptions {
         CliOptions {
             file: self.config.clone(),
             component: self.config.is_none().then(|| self.file.clone()),

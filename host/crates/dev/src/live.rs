@@ -88,9 +88,9 @@ pub async fn run(
     let config = eager(config);
     let (console, _flush) = Console::stderr(environment)?;
     let (clock, paths) = (Clock::system(), Arc::<RequestPaths>::default());
-    let narrator = ConsoleLayer::new(console.clone(), Arc::clone(&paths));
-    telemetry::init_with(&config.log.filter, narrator)?;
-    let bench = Arc::new(GuestBuilds::new(
+    let console_layer = ConsoleLayer::new(console.clone(), Arc::clone(&paths));
+    telemetry::init_with(&config.log.filter, console_layer)?;
+    let guest_builds = Arc::new(GuestBuilds::new(
         paths,
         clock.clone(),
         HostCheck::new(config.listen),
@@ -100,35 +100,37 @@ pub async fn run(
         move || read().map(eager)
     });
 
-    let greeting = StartupMessage::new(&config, None);
-    let desk = AdminListener::open(config.admin.as_ref()).await?;
-    let telling = console.clone();
-    let surroundings = Overrides {
+    let startup_message = StartupMessage::new(&config, None);
+    let admin_listener = AdminListener::open(config.admin.as_ref()).await?;
+    let printer_console = console.clone();
+    let overrides = Overrides {
         clock,
-        in_front: Box::new(move |store| Arc::new(SessionPrinter::new(store, telling))),
+        wrap_store: Box::new(move |store| Arc::new(SessionPrinter::new(store, printer_console))),
         guests: GuestStart::Later,
-        attendant: Some(Arc::clone(&bench) as _),
+        request_hook: Some(Arc::clone(&guest_builds) as _),
         ..Overrides::default()
     };
-    let app = App::build_in(config.clone(), surroundings).await?;
+    let app = App::build_in(config.clone(), overrides).await?;
     let listener = app.bind().await?;
     let (address, admin) = (
         listener.local_addr()?,
-        desk.as_ref().map(AdminListener::address),
+        admin_listener.as_ref().map(AdminListener::address),
     );
-    let app = app.with_reloads(reloads.clone()).with_desk(desk, &shutdown);
-    telemetry::greet(&format!("{}\n", greeting.text(address, admin)))?;
+    let app = app
+        .with_reloads(reloads.clone())
+        .with_admin(admin_listener, &shutdown);
+    telemetry::print_startup_message(&format!("{}\n", startup_message.text(address, admin)))?;
 
     let (built, builds) = mpsc::unbounded_channel();
-    let shop = Arc::new(BuildShared {
-        bench,
+    let shared = Arc::new(BuildShared {
+        guest_builds,
         console,
         registry: Arc::clone(app.guests()),
-        admission: Arc::clone(app.admission()),
+        deployer: Arc::clone(app.deployer()),
         built,
     });
     let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
-    let supervisor = Supervisor::new(shop, builds, file, read, reloads);
+    let supervisor = Supervisor::new(shared, builds, file, read, reloads);
     let ends = shutdown.clone();
     let supervised = tokio::spawn(async move {
         // Dropping the supervisor kills the build commands in progress.
@@ -168,17 +170,17 @@ pub(crate) mod tests {
         );
         let file = folder.join("cloakroom.toml");
         std::fs::write(&file, text).unwrap();
-        let words = CliOptions {
+        let cli = CliOptions {
             file: Some(file),
             components: ComponentFiles::ToBeBuilt,
             ..CliOptions::default()
         };
         let variables = [("SECRET", "0123456789abcdef0123456789abcdef")];
-        Config::load(&words, &variables).expect("a whole configuration")
+        Config::load(&cli, &variables).expect("a whole configuration")
     }
 
     #[test]
-    fn what_is_saved_serves_everybody_at_once_and_stays() {
+    fn canaries_and_automatic_rollbacks_are_off_in_dev() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), "g.wasm", "[]");
         let rollout = &config.guests[0].rollout;

@@ -138,7 +138,7 @@ impl NewProject {
 
     /// Returns the next steps for the developer, and the required tools that are missing.
     pub fn next_steps(&self, tools: &[tools::RequiredTool]) -> String {
-        steps::told(self, tools)
+        steps::next_steps(self, tools)
     }
 
     /// Returns the files of the project, or none if there is no template.
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_has_its_template_and_only_what_its_language_needs() {
+    fn a_project_gets_its_template_and_the_sdk_files_of_its_language() {
         let files = project(Language::JavaScript).files(&CARRIED);
         assert_eq!(
             paths(&files),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_takes_the_name_and_the_sdk_keeps_its_own() {
+    fn the_project_name_is_inserted_into_the_template_but_not_the_sdk() {
         let files = project(Language::JavaScript).files(&CARRIED);
         let content = |path: &str| {
             let file = files.iter().find(|file| file.path == path).unwrap();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_language_without_a_template_is_not_carried() {
+    fn a_language_without_a_template_has_no_files() {
         assert_eq!(paths(&project(Language::Rust).files(&CARRIED)), [""; 0]);
     }
 }

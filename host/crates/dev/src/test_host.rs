@@ -26,7 +26,6 @@ use cloakroom_host::app;
 use cloakroom_host::app::{StartError, StartFailure};
 use cloakroom_host::config::{
     BuildSettings, CliOptions, ComponentFiles, Config, ConfigFault, ConfigMode, Environment,
-    GuestSettings,
 };
 use command::CommandEnd;
 use control::ControlServer;
@@ -61,14 +60,14 @@ pub enum BuildMode {
 
 impl TestCall {
     /// Returns the options with which the configuration is read. Neither a database nor secrets are required.
-    pub fn words(&self) -> CliOptions {
+    pub fn cli_options(&self) -> CliOptions {
         CliOptions {
             file: self.config.clone(),
             components: match self.building {
                 BuildMode::First => ComponentFiles::ToBeBuilt,
                 BuildMode::Skipped => ComponentFiles::ThatAreThere,
             },
-            purpose: ConfigMode::Rehearse,
+            mode: ConfigMode::Test,
             ..CliOptions::default()
         }
     }
@@ -76,11 +75,11 @@ impl TestCall {
 
 /// Returns the logging options for the tests.
 pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::TelemetryOptions {
-    let is_said = environment
+    let has_log_filter = environment
         .get(LOG_VARIABLE)
         .is_some_and(|it| !it.is_empty());
     telemetry::TelemetryOptions {
-        filter: match is_said {
+        filter: match has_log_filter {
             true => config.log.filter.clone(),
             false => LOG_FILTER.to_owned(),
         },
@@ -103,14 +102,14 @@ pub async fn run(config: Config, call: &TestCall) -> Result<u8, StartError> {
     // All guests come from the same configuration file, so their directories are the same.
     let folder = folder_of(tests[0].build);
     if call.building == BuildMode::First {
-        match signals.or(build_guests(&config.guests)).await {
+        match signals.or(build_guests(&config)).await {
             Ok(built) => built?,
             Err(signal) => return Ok(exit_code(signal)),
         }
     }
     let runtime = app::runtime(&config)?;
     let project = Arc::new(TestProject::new(config.clone(), runtime, folder));
-    let code = match signals.or(project.rehearse()).await {
+    let code = match signals.or(project.check_start()).await {
         Ok(Ok(())) => run_tests(&tests, &call.arguments, &project, &mut signals).await,
         Ok(Err(error)) => Err(error),
         Err(signal) => Ok(exit_code(signal)),
@@ -159,10 +158,9 @@ struct TestCommand<'a> {
 
 impl<'a> TestCommand<'a> {
     /// Returns the test command of a guest, if it has one.
-    fn of(guest: &'a GuestSettings) -> Option<Self> {
-        let build = guest.build.as_ref()?;
+    fn of((guest, build): (&'a String, &'a BuildSettings)) -> Option<Self> {
         Some(Self {
-            guest: &guest.name,
+            guest,
             command: build.test.as_deref()?,
             build,
         })
@@ -171,7 +169,7 @@ impl<'a> TestCommand<'a> {
 
 /// Returns the test commands of all guests. The list is never empty.
 fn tests(config: &Config) -> Result<Vec<TestCommand<'_>>, ConfigFault> {
-    let tests: Vec<_> = config.guests.iter().filter_map(TestCommand::of).collect();
+    let tests: Vec<_> = config.builds.iter().filter_map(TestCommand::of).collect();
     if !tests.is_empty() {
         return Ok(tests);
     }
@@ -191,11 +189,9 @@ fn folder_of(build: &BuildSettings) -> &Path {
     }
 }
 
-async fn build_guests(guests: &[GuestSettings]) -> Result<(), StartError> {
-    for guest in guests {
-        if let Some(settings) = &guest.build {
-            build_guest(&guest.name, settings).await?;
-        }
+async fn build_guests(config: &Config) -> Result<(), StartError> {
+    for (guest, build) in &config.builds {
+        build_guest(guest, build).await?;
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_named_with_how_to_get_it() {
+    fn a_missing_program_is_named_with_its_remedy() {
         for (output, begins) in [
             ("sh: 1: npm: not found", "npm is missing: install Node.js"),
             (
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn other_missing_tools_are_known_by_what_is_said_of_them() {
+    fn other_missing_tools_are_recognised_by_their_error_messages() {
         for (output, part) in [
             (
                 "error[E0463]: can't find crate for `std`\n = note: the `wasm32-wasip2` target may not be installed",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_error_is_left_to_speak_for_itself() {
+    fn an_ordinary_build_error_gets_no_advice() {
         for output in [
             "src/app.js:3: a bracket is missing",
             "error[E0425]: cannot find value `x` in this scope",

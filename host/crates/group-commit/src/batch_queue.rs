@@ -16,9 +16,10 @@
 //! `host/docs/decisions` has the reasons.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -133,7 +134,7 @@ impl<D: Dialect, J: BatchJob> BatchQueue<D, J> {
             return J::refused(unavailable("too many rows wait for the session store"));
         };
         let in_time = timeout_at(until, &mut reply.receiver).await;
-        let is_withdrawn = in_time.is_err() && self.lock().jobs.withdraw(reply.number);
+        let is_withdrawn = in_time.is_err() && self.state.lock().jobs.withdraw(reply.number);
         reply.has_left_queue = true;
         if is_withdrawn {
             let waited = format!(
@@ -152,7 +153,7 @@ impl<D: Dialect, J: BatchJob> BatchQueue<D, J> {
 
     /// Enqueues the jobs. A job for which the queue has no room yields `None`.
     fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<BatchReply<D, J>>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut waiting = Vec::with_capacity(jobs.len());
         for job in jobs {
             let has_room = state.jobs.len() < STORE_QUEUE_ROWS_MAX;
@@ -174,7 +175,7 @@ impl<D: Dialect, J: BatchJob> BatchQueue<D, J> {
 
     /// Starts one more worker if a job waits and a permit is free.
     fn start_worker(self: &Arc<Self>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.jobs.len() == 0 || state.workers_busy == STORE_WORKERS {
             return;
         }
@@ -192,7 +193,7 @@ impl<D: Dialect, J: BatchJob> BatchQueue<D, J> {
     /// Returns whether a worker that still holds its permit has more to do. If not, gives the permit up under the same
     /// lock, so that the next job starts another worker.
     fn has_work(&self, permit: &mut WorkerPermit<D, J>) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let has_work = permit.is_held && state.jobs.len() > 0;
         if !has_work {
             permit.release(&mut state);
@@ -205,7 +206,7 @@ impl<D: Dialect, J: BatchJob> BatchQueue<D, J> {
         self: &Arc<Self>,
         permit: &mut WorkerPermit<D, J>,
     ) -> Option<Vec<BatchEntry<D, J>>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let taken = state.jobs.take(D::BATCH_LIMITS);
         if taken.is_empty() {
             permit.release(&mut state);
@@ -223,11 +224,6 @@ impl<D: Dialect, J: BatchJob> BatchQueue<D, J> {
             reply: waiting.attachment,
         };
         Some(taken.into_iter().map(entry).collect())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BatchQueueState<J>> {
-        // No code panics in the middle of a change of the state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,7 +255,7 @@ impl<D: Dialect, J: BatchJob> Drop for BatchReply<D, J> {
     fn drop(&mut self) {
         if J::ENDS_WITH_CALLER && !self.has_left_queue {
             // Otherwise the job would take queue space from jobs whose callers still wait for an answer.
-            self.queue.lock().jobs.withdraw(self.number);
+            self.queue.state.lock().jobs.withdraw(self.number);
         }
     }
 }
@@ -285,7 +281,7 @@ impl<D: Dialect, J: BatchJob> BatchEntry<D, J> {
 impl<D: Dialect, J: BatchJob> Drop for RowGuard<D, J> {
     fn drop(&mut self) {
         if let Some(row) = &self.row {
-            self.queue.lock().jobs.release(row);
+            self.queue.state.lock().jobs.release(row);
         }
     }
 }
@@ -298,7 +294,7 @@ impl<D: Dialect, J: BatchJob> WorkerPermit<D, J> {
         if let Ok(done) = timeout(STORE_WORKER_STALL, &mut run).await {
             return done;
         }
-        self.release(&mut self.queue.clone().lock());
+        self.release(&mut self.queue.clone().state.lock());
         self.queue.start_worker();
         run.await
     }
@@ -313,7 +309,7 @@ impl<D: Dialect, J: BatchJob> WorkerPermit<D, J> {
 impl<D: Dialect, J: BatchJob> Drop for WorkerPermit<D, J> {
     fn drop(&mut self) {
         let queue = Arc::clone(&self.queue);
-        self.release(&mut queue.lock());
+        self.release(&mut queue.state.lock());
     }
 }
 

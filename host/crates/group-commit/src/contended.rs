@@ -9,15 +9,16 @@
 //! Decision 8 in `host/docs/decisions` has the alternatives and the measurements.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::STORE_QUEUE_ROWS_MAX;
 use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{Commit, CommitVerdict};
 
 /// How long a row is remembered after a commit that came too late.
-const KEPT: Duration = Duration::from_secs(10);
+const RETENTION: Duration = Duration::from_secs(10);
 /// Maximum number of remembered rows. If several hosts write more rows than this at once, some contended rows are
 /// batched together.
 const ROWS_MAX: usize = STORE_QUEUE_ROWS_MAX;
@@ -34,9 +35,9 @@ impl ContendedRows {
         if matches!(verdict, CommitVerdict::Committed | CommitVerdict::Failed(_)) {
             return;
         }
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         if rows.len() >= ROWS_MAX {
-            rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
+            rows.retain(|_, noted_at| now.duration_since(*noted_at) < RETENTION);
         }
         if rows.len() < ROWS_MAX {
             rows.insert(commit.id.clone(), now);
@@ -45,9 +46,9 @@ impl ContendedRows {
 
     /// Returns whether another writer recently came first on this row.
     pub(crate) fn contain(&self, id: &SessionId, now: Instant) -> bool {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         match rows.get(id) {
-            Some(noted_at) if now.duration_since(*noted_at) < KEPT => true,
+            Some(noted_at) if now.duration_since(*noted_at) < RETENTION => true,
             Some(_) => {
                 rows.remove(id);
                 false
@@ -85,11 +86,11 @@ mod tests {
             "the next commit may come too late again"
         );
         assert!(!contended.contain(&SessionId::generate(), now));
-        assert!(!contended.contain(&id, now + KEPT));
+        assert!(!contended.contain(&id, now + RETENTION));
     }
 
     #[test]
-    fn expired_rows_make_room() {
+    fn rows_that_are_no_longer_contended_make_room_for_new_ones() {
         let (contended, now) = (ContendedRows::default(), Instant::now());
         for _ in 0..=ROWS_MAX {
             contended.note(
@@ -101,7 +102,7 @@ mod tests {
         let id = SessionId::generate();
         contended.note(&delete(&id), &CommitVerdict::Conflict, now);
         assert!(!contended.contain(&id, now), "no room");
-        contended.note(&delete(&id), &CommitVerdict::Conflict, now + KEPT);
-        assert!(contended.contain(&id, now + KEPT));
+        contended.note(&delete(&id), &CommitVerdict::Conflict, now + RETENTION);
+        assert!(contended.contain(&id, now + RETENTION));
     }
 }

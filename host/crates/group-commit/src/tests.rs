@@ -104,7 +104,7 @@ fn is_ambiguous(verdict: &CommitVerdict) -> bool {
 }
 
 #[tokio::test]
-async fn the_contract_of_a_store_holds() {
+async fn group_commit_keeps_the_store_contract() {
     check_all(async || {
         let store: Arc<dyn SessionStore> = Arc::new(TestStore(TestGroup::new()));
         store

@@ -6,15 +6,16 @@
 //! connections (for example because it is too large for a proxy), it must not break them repeatedly for other jobs.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::STORE_QUEUE_ROWS_MAX;
 use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{Commit, CommitVerdict, RowChange};
 
 /// How long a row is remembered after its commit was last sent. Far longer than the wait between two sendings.
-const KEPT: Duration = Duration::from_secs(60);
+const RETENTION: Duration = Duration::from_secs(60);
 /// Maximum number of remembered rows. At this number, every row is treated as unresolved.
 const ROWS_MAX: usize = STORE_QUEUE_ROWS_MAX;
 
@@ -31,14 +32,14 @@ impl UnresolvedCommits {
         if matches!(commit.change, RowChange::Create(_)) {
             return;
         }
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         match verdict {
             CommitVerdict::Committed => {
                 rows.remove(&commit.id);
             }
             CommitVerdict::Ambiguous(_) => {
                 if rows.len() >= ROWS_MAX {
-                    rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
+                    rows.retain(|_, noted_at| now.duration_since(*noted_at) < RETENTION);
                 }
                 if rows.len() < ROWS_MAX {
                     rows.insert(commit.id.clone(), now);
@@ -55,12 +56,12 @@ impl UnresolvedCommits {
 
     /// Returns whether a commit of this row may have been sent before.
     pub(crate) fn contain(&self, id: &SessionId, now: Instant) -> bool {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         if rows.len() >= ROWS_MAX {
-            rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
+            rows.retain(|_, noted_at| now.duration_since(*noted_at) < RETENTION);
             return rows.len() >= ROWS_MAX || rows.contains_key(id);
         }
-        let is_fresh = |noted_at: &Instant| now.duration_since(*noted_at) < KEPT;
+        let is_fresh = |noted_at: &Instant| now.duration_since(*noted_at) < RETENTION;
         rows.get(id).is_some_and(is_fresh)
     }
 }
@@ -97,10 +98,13 @@ mod tests {
         assert!(unresolved.contain(&id, now));
         assert!(!unresolved.contain(&SessionId::generate(), now));
 
-        let later = now + KEPT / 2;
+        let later = now + RETENTION / 2;
         unresolved.note(&delete(&id), &CommitVerdict::Failed(error()), later);
-        assert!(unresolved.contain(&id, now + KEPT), "it was sent again");
-        assert!(!unresolved.contain(&id, later + KEPT));
+        assert!(
+            unresolved.contain(&id, now + RETENTION),
+            "it was sent again"
+        );
+        assert!(!unresolved.contain(&id, later + RETENTION));
 
         unresolved.note(&delete(&id), &CommitVerdict::Committed, later);
         assert!(!unresolved.contain(&id, later));
@@ -115,6 +119,6 @@ mod tests {
         }
         let other = SessionId::generate();
         assert!(unresolved.contain(&other, now));
-        assert!(!unresolved.contain(&other, now + KEPT));
+        assert!(!unresolved.contain(&other, now + RETENTION));
     }
 }

@@ -6,17 +6,16 @@
 //! A store that is down leaves the host ready, unless only a restart can mend it. Decision 13 in `host/docs/decisions` has the
 //! reasons.
 
-pub mod access;
+mod access;
 mod client;
 pub mod command;
 mod guests;
 mod metrics;
-pub mod reply;
 mod report;
 mod store;
 #[cfg(test)]
 mod tests;
-pub mod upload;
+mod upload;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -24,13 +23,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, request};
 use tokio_util::sync::CancellationToken;
 
 pub use access::Token;
-pub use reply::Body;
 
+use crate::json_api;
+use crate::json_api::{Body, Refusal, Reply, problem};
 use access::{ListenerReach, Permission};
 use cloakroom_base::limits;
 use cloakroom_base::quota::{QuotaPeer, QuotaTotals, Quotas};
@@ -40,7 +39,6 @@ use cloakroom_server::{ConnectionEnds, RequestBody, Service};
 use cloakroom_session::SessionManager;
 use cloakroom_session::store::SessionStore as _;
 use cloakroom_session::store::metered::{MeteredStore, StoreHealth};
-use reply::{Refusal, Reply, problem};
 use upload::UploadQueue;
 
 /// The access control of the interface.
@@ -66,7 +64,7 @@ pub struct AdminServices {
     /// The guests.
     pub registry: Arc<GuestRegistry>,
     /// Validates and deploys new versions.
-    pub admission: Arc<Deployer>,
+    pub deployer: Arc<Deployer>,
     /// The session manager, for its counters.
     pub sessions: Arc<SessionManager>,
     /// The store, for its latency and availability.
@@ -81,7 +79,7 @@ pub struct AdminServices {
 
 impl fmt::Debug for AdminServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin")
+        f.debug_struct("AdminServer")
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
@@ -89,7 +87,7 @@ impl fmt::Debug for AdminServer {
 
 impl fmt::Debug for AdminServices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
+        f.debug_struct("AdminServices").finish_non_exhaustive()
     }
 }
 
@@ -137,12 +135,9 @@ impl AdminServer {
         let target = target?;
         target.check_method(&head.method)?;
         match target {
-            AdminTarget::Alive => Ok(reply::json(
-                StatusCode::OK,
-                &serde_json::json!({ "status": "alive" }),
-            )),
+            AdminTarget::Alive => Ok(json_api::ok(&serde_json::json!({ "status": "alive" }))),
             AdminTarget::Ready => Ok(self.readiness()),
-            AdminTarget::Metrics => Ok(reply::metrics(metrics::text(&*self.parts()?))),
+            AdminTarget::Metrics => Ok(json_api::metrics(metrics::text(&*self.parts()?))),
             AdminTarget::Guests => Ok(guests::list(&*self.parts()?)),
             AdminTarget::Guest(name) if head.method == Method::PUT => {
                 let parts = self.working_parts()?;
@@ -172,8 +167,7 @@ impl AdminServer {
                     StoreHealth::Up => "up",
                     StoreHealth::Down => "down",
                 };
-                let told = serde_json::json!({ "status": "ready", "store": store });
-                reply::json(StatusCode::OK, &told)
+                json_api::ok(&serde_json::json!({ "status": "ready", "store": store }))
             }
             Err(refusal) => *refusal,
         }
@@ -210,19 +204,15 @@ impl Service for AdminServer {
         ends: ConnectionEnds,
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let mut body = pin!(body);
-        let answered = self.respond(&head, body.as_mut(), ends.peer).await;
-        let mut response = answered.unwrap_or_else(|refusal| *refusal);
-        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        if !matches!(method, Method::GET | Method::HEAD) {
-            let status = response.status().as_u16();
+        let reply = self.respond(&head, body.as_mut(), ends.peer).await;
+        let response = json_api::complete(&head, body, reply).await;
+        let method = &head.method;
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let (path, status) = (head.uri.path(), response.status().as_u16());
             tracing::info!(peer = %ends.peer, %method, path, status, "an admin call");
         }
-        reply::without_body_for(&method, response)
+        response
     }
 }
 
@@ -272,9 +262,6 @@ impl AdminTarget {
             Self::Guest(_) => &[Method::GET, Method::HEAD, Method::PUT],
             Self::Rollback(_) | Self::PreferFirst => &[Method::POST],
         };
-        if allowed.contains(method) {
-            return Ok(());
-        }
-        Err(reply::method_not_allowed(allowed))
+        json_api::check_method(method, allowed)
     }
 }

@@ -9,7 +9,6 @@ mod probe;
 mod refused;
 mod reload;
 mod services;
-mod settings;
 mod startup_message;
 mod store_copy;
 
@@ -53,7 +52,7 @@ pub struct App {
     listen: SocketAddr,
     listener: server::ServerOptions,
     handler: Arc<Handler>,
-    admission: Arc<Deployer>,
+    deployer: Arc<Deployer>,
     registry: Arc<GuestRegistry>,
     /// The parts of the host that the guests' interfaces use.
     services: Arc<Services>,
@@ -62,7 +61,7 @@ pub struct App {
     /// The store with its metrics. Every part of the host accesses the store through this value.
     metered: Arc<MeteredStore>,
     connections: Arc<ConnectionCount>,
-    desk: Option<AdminListener>,
+    admin_listener: Option<AdminListener>,
     clock: Clock,
     /// Whether this host created its guest runtime. It is false for hosts that share a runtime in one process.
     owns_runtime: bool,
@@ -79,17 +78,17 @@ pub struct Overrides {
     /// Wall-clock time.
     pub clock: Clock,
     /// Wraps the configured store, for example to observe its calls or to make them fail.
-    pub in_front: InFront,
+    pub wrap_store: StoreWrapper,
     /// The runtime that runs the guests, shared with other hosts in this process. With `None` the host creates its own.
     pub runtime: Option<guest::Runtime>,
     /// When the host loads its first guests.
     pub guests: GuestStart,
     /// A hook that sees every request and may answer it in place of a guest.
-    pub attendant: Option<Arc<dyn RequestHook>>,
+    pub request_hook: Option<Arc<dyn RequestHook>>,
 }
 
 /// Takes the configured store and returns the store that the host uses instead.
-pub type InFront = Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>;
+pub type StoreWrapper = Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>;
 
 /// The time at which a host loads its first guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,10 +105,10 @@ impl Default for Overrides {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
-            in_front: Box::new(|store| store),
+            wrap_store: Box::new(|store| store),
             runtime: None,
             guests: GuestStart::default(),
-            attendant: None,
+            request_hook: None,
         }
     }
 }
@@ -128,14 +127,14 @@ impl App {
     ///
     /// # Errors
     /// Returns the errors of [`App::build`].
-    pub async fn build_in(config: Config, surroundings: Overrides) -> Result<Self, StartError> {
+    pub async fn build_in(config: Config, overrides: Overrides) -> Result<Self, StartError> {
         let Overrides {
             clock,
-            in_front,
+            wrap_store,
             runtime,
             guests: first_guests,
-            attendant,
-        } = surroundings;
+            request_hook,
+        } = overrides;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -145,24 +144,24 @@ impl App {
             &mut faults,
             SigningKeys::of(&config, None).map_err(|fault| vec![fault]),
         );
-        let options = settings::session(&config);
+        let options = config.session_options();
         let owns_runtime = runtime.is_none();
         // Only hosts of a test share a runtime.
         let server = match owns_runtime {
             true => descriptors::provide(&config).map_err(StartError::Failed)?,
             false => config.server.clone(),
         };
-        let admission = match runtime {
-            Some(runtime) => Ok(guests::admission_on(runtime, options.clone(), &clock)),
-            None => guests::admission(&config.guests, &server, options.clone(), &clock),
+        let deployer = match runtime {
+            Some(runtime) => Ok(guests::deployer_on(runtime, options.clone(), &clock)),
+            None => guests::deployer(&config.guests, &server, options.clone(), &clock),
         };
-        let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
-        let guests = match (&admission, first_guests) {
+        let deployer = note(&mut faults, deployer.map_err(|fault| vec![fault]));
+        let guests = match (&deployer, first_guests) {
             (None, _) => None,
             (Some(_), GuestStart::Later) => Some(guests::awaited(&config.guests)),
-            (Some(admission), GuestStart::AtTheStart) => {
+            (Some(deployer), GuestStart::AtTheStart) => {
                 let examined =
-                    guests::examine(admission, &config.guests, &Deployments::default()).await;
+                    guests::examine(deployer, &config.guests, &Deployments::default()).await;
                 note(&mut faults, examined)
             }
         };
@@ -170,13 +169,13 @@ impl App {
             Ok(store) => store,
             Err(error) => return Err(error.with(faults)),
         };
-        let (Some(routes), Some(keys), Some(admission), Some(guests)) =
-            (routes, keys, admission, guests)
+        let (Some(routes), Some(keys), Some(deployer), Some(guests)) =
+            (routes, keys, deployer, guests)
         else {
             return Err(StartError::AtFault(faults));
         };
 
-        let metered = MeteredStore::new(in_front(store.sessions()));
+        let metered = MeteredStore::new(wrap_store(store.sessions()));
         let options = session::SessionOptions {
             charset: store.charset(),
             ..options
@@ -189,13 +188,13 @@ impl App {
         Ok(Self {
             listen: config.listen,
             handler: Handler::new(
-                settings::handler(&config),
+                config.handler_options(),
                 RoutedGuests { routes, guests },
                 Arc::clone(&services),
                 Quotas::new(server.totals),
-                attendant,
+                request_hook,
             ),
-            admission,
+            deployer,
             registry,
             listener: server.listener,
             services,
@@ -203,7 +202,7 @@ impl App {
             store,
             metered,
             connections: Arc::default(),
-            desk: None,
+            admin_listener: None,
             clock,
             owns_runtime,
             reaper: config.store.clear_expired.then_some(reaper),
@@ -225,11 +224,18 @@ impl App {
     /// Adds an admin interface to the host. The interface reports "ready" from this call until `shutdown` is cancelled, and
     /// stays open until [`App::run`] returns. Call this once visitors can connect.
     #[must_use]
-    pub fn with_desk(self, desk: Option<AdminListener>, shutdown: &CancellationToken) -> Self {
-        if let Some(desk) = &desk {
-            desk.attend(&self, shutdown);
+    pub fn with_admin(
+        self,
+        admin_listener: Option<AdminListener>,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        if let Some(admin_listener) = &admin_listener {
+            admin_listener.serve(&self, shutdown);
         }
-        Self { desk, ..self }
+        Self {
+            admin_listener,
+            ..self
+        }
     }
 
     /// Reads the configuration again at every request that `reloads` receives while the host runs.
@@ -257,8 +263,8 @@ impl App {
     }
 
     /// Returns the [`Deployer`], which validates and deploys new guest versions.
-    pub fn admission(&self) -> &Arc<Deployer> {
-        &self.admission
+    pub fn deployer(&self) -> &Arc<Deployer> {
+        &self.deployer
     }
 
     /// Serves `listener` until `shutdown` is cancelled, then waits up to the grace period each for the requests, sessions and
@@ -280,7 +286,7 @@ impl App {
         within(grace, "requests", self.handler.drain()).await;
         within(grace, "sessions", self.services.sessions.shutdown()).await;
         if self.owns_runtime {
-            self.admission.stop();
+            self.deployer.stop();
         }
         within(grace, "reloads", renewals.wait()).await;
         reaper_shutdown.cancel();
@@ -289,8 +295,8 @@ impl App {
         {
             tracing::error!(%error, "the reaper failed");
         }
-        if let Some(desk) = self.desk {
-            desk.close().await;
+        if let Some(admin_listener) = self.admin_listener {
+            admin_listener.close().await;
         }
         drop((self.handler, self.services, self.metered));
         within(grace, "the store", self.store.close()).await;
@@ -302,8 +308,8 @@ impl App {
     fn renew_until(&self, shutdown: &CancellationToken) -> TaskTracker {
         let renewals = TaskTracker::new();
         if self.config.server.watch {
-            let (registry, admission) = (Arc::clone(&self.registry), Arc::clone(&self.admission));
-            renewals.spawn(guest::watch(registry, admission, shutdown.clone()));
+            let (registry, deployer) = (Arc::clone(&self.registry), Arc::clone(&self.deployer));
+            renewals.spawn(guest::watch(registry, deployer, shutdown.clone()));
         }
         if let Some(reloads) = self.reloads.clone() {
             let (reloader, shutdown) = (Reloader::new(self), shutdown.clone());
@@ -333,7 +339,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, Vec<ConfigFault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
     let server = guests::only_looking(&config.server);
-    let options = settings::session(config);
+    let options = config.session_options();
     note(
         &mut faults,
         guests::check(&config.guests, &server, options).await,
@@ -350,7 +356,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, Vec<ConfigFault>> {
 /// # Errors
 /// Returns a fault for every guest that cannot be loaded.
 pub async fn check_guests(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<(), Vec<ConfigFault>> {
     guests::check(guests, server, session::SessionOptions::default()).await

@@ -1,8 +1,8 @@
 //! The host's configuration. A TOML file, the environment and command-line options become one validated [`Config`], or a list
 //! of every fault.
 //!
-//! Precedence: command-line options, then the environment, then the file, then the defaults. The other modules do not use
-//! `Config`: each has its own `Options`, which `app` fills from the configuration. No other module reads the environment.
+//! Precedence: command-line options, then the environment, then the file, then the defaults. The modules below do not use
+//! `Config`: each has its own options, which are read into their own types. No other module reads the environment.
 //!
 //! A configuration that is read for tests (`ConfigMode`) is checked as usual, but secrets, the database and its certificate
 //! authority need not exist: substitutes take their place, so that no test signs with a real secret or meets a visitor's session.
@@ -24,7 +24,7 @@ mod store_options;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -32,12 +32,12 @@ pub use crate::config_reader::ConfigMode;
 pub use crate::config_reader::environment::{Environment, ProcessEnvironment};
 pub use crate::config_reader::fault::{ConfigFault, SettingOrigin};
 pub use admin::DEFAULT_ADMIN_LISTEN;
-pub use cookie::{Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
+pub use cookie::Compat;
 pub use cookies::CookiesSettings;
-pub use guest::{BuildSettings, GuestLimits, GuestSettings};
+pub use guest::{BuildSettings, changed_limits};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
-pub use session::{Proxy, SessionLimits, SessionSettings, Unset};
+pub use session::SessionSettings;
 pub use store::StoreSettings;
 pub use store_options::{NamedStore, StoreOptions};
 
@@ -46,11 +46,15 @@ pub use crate::stores::{lasting_store_urls, store_urls};
 use crate::admin::AdminOptions;
 use crate::config_reader::source::{self, Table, TomlValue, ValueNode};
 use crate::config_reader::{ConfigReader, Section};
+use crate::handler;
 use crate::route::{Route, Target};
+use crate::stores::StoreLocation;
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::limits::CONFIG_FILE_BYTES_MAX;
 use cloakroom_base::telemetry;
+use cloakroom_runtime::GuestSettings;
+use cloakroom_session::{SessionOptions, TouchPolicy};
 
 /// The file that is read if neither a file nor a component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
@@ -77,6 +81,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// The guests, in alphabetical order of their names. Never empty.
     pub guests: Vec<GuestSettings>,
+    /// How guests are built from their sources, by their names. Guests without a build command are missing.
+    pub builds: BTreeMap<String, BuildSettings>,
     /// The routes, in the order of the file. Never empty. Each route names one of `guests`.
     pub routes: Vec<Route>,
     /// The admin interface. `None` if it was not requested.
@@ -103,7 +109,7 @@ pub struct CliOptions {
     /// Whether the components must exist.
     pub components: ComponentFiles,
     /// The purpose for which the configuration is read.
-    pub purpose: ConfigMode,
+    pub mode: ConfigMode,
 }
 
 /// Whether the guests' components must exist when the configuration is read.
@@ -131,26 +137,55 @@ pub struct ConfigError {
 impl Config {
     /// Returns the path of the file to read: the one named by an option or the environment, or [`DEFAULT_FILE`] if no component
     /// is given.
-    pub fn file(words: &CliOptions, environment: &dyn Environment) -> Option<PathBuf> {
-        let named = words.file.clone().or_else(|| {
+    pub fn file(cli: &CliOptions, environment: &dyn Environment) -> Option<PathBuf> {
+        let named = cli.file.clone().or_else(|| {
             let name = environment.get(FILE_VARIABLE);
             name.filter(|name| !name.is_empty()).map(PathBuf::from)
         });
-        named.or_else(|| words.component.is_none().then(|| DEFAULT_FILE.into()))
+        named.or_else(|| cli.component.is_none().then(|| DEFAULT_FILE.into()))
     }
 
     /// Reads, merges and validates all settings.
     ///
     /// # Errors
     /// Returns [`ConfigError`] with every fault.
-    pub fn load(words: &CliOptions, environment: &dyn Environment) -> Result<Self, ConfigError> {
-        let file = Self::file(words, environment);
+    pub fn load(cli: &CliOptions, environment: &dyn Environment) -> Result<Self, ConfigError> {
+        let file = Self::file(cli, environment);
         match &file {
-            None => Self::of_text(Path::new(""), "", words, environment),
+            None => Self::of_text(Path::new(""), "", cli, environment),
             Some(path) => match read_file(path) {
-                Ok(text) => Self::of_text(path, &text, words, environment),
-                Err(error) => Err(unreadable(path, &error, words)),
+                Ok(text) => Self::of_text(path, &text, cli, environment),
+                Err(error) => Err(unreadable(path, &error, cli)),
             },
+        }
+    }
+
+    /// Returns the options of the sessions. Those that concern their rows are keys of `[store]`.
+    pub(crate) fn session_options(&self) -> SessionOptions {
+        let options = self.session.options.clone();
+        SessionOptions {
+            idle_expiration: self.store.expiration,
+            touch: match self.store.disable_touch {
+                true => TouchPolicy::Never,
+                false => options.touch,
+            },
+            snapshots_bytes_max: match self.store.backend.location() {
+                // Reading the rows themselves is as fast as reading a snapshot.
+                StoreLocation::Memory => 0,
+                StoreLocation::File(_) | StoreLocation::Server => options.snapshots_bytes_max,
+            },
+            ..options
+        }
+    }
+
+    /// Returns the options of the handler. Their keys are in `[server]` and `[session]`.
+    pub(crate) fn handler_options(&self) -> handler::Options {
+        handler::Options {
+            cookie_name: self.session.options.cookie.name.clone(),
+            proxy_trust: self.session.proxy_trust(),
+            head_bytes_max: self.server.listener.head_bytes_max,
+            headers_max: self.server.listener.headers_max,
+            target_bytes_max: self.server.request_target_bytes_max,
         }
     }
 
@@ -158,13 +193,13 @@ impl Config {
     fn of_text(
         path: &Path,
         text: &str,
-        words: &CliOptions,
+        cli: &CliOptions,
         environment: &dyn Environment,
     ) -> Result<Self, ConfigError> {
         let (mut table, syntax_faults) = source::parse(path, text);
-        overlay(&mut table, words);
+        overlay(&mut table, cli);
         let folder = path.parent().unwrap_or(Path::new(""));
-        let reader = ConfigReader::new(environment, folder, words.purpose);
+        let reader = ConfigReader::new(environment, folder, cli.mode);
         for known in [FILE_VARIABLE, TEST_VARIABLE] {
             reader.environment().get(known);
         }
@@ -172,7 +207,7 @@ impl Config {
         for fault in syntax_faults {
             reader.fault(fault);
         }
-        let config = read(&reader, table, words, is_whole);
+        let config = read(&reader, table, cli, is_whole);
         let findings = reader.finish();
         if findings.faults.is_empty() {
             return Ok(Self {
@@ -200,10 +235,10 @@ fn read_file(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8").into())
 }
 
-fn unreadable(path: &Path, error: &FileError, words: &CliOptions) -> ConfigError {
+fn unreadable(path: &Path, error: &FileError, cli: &CliOptions) -> ConfigError {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
-    let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
-    let remedy = match words.components {
+    let is_usual = cli.file.is_none() && path == Path::new(DEFAULT_FILE);
+    let remedy = match cli.components {
         ComponentFiles::ThatAreThere if is_usual => {
             "name a component or a configuration: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
         }
@@ -220,17 +255,17 @@ fn unreadable(path: &Path, error: &FileError, words: &CliOptions) -> ConfigError
 }
 
 /// Overrides settings of the file with command-line options.
-fn overlay(table: &mut Table, words: &CliOptions) {
+fn overlay(table: &mut Table, cli: &CliOptions) {
     let flag = |flag, text: &String| ValueNode {
         value: TomlValue::Text(text.clone()),
         origin: SettingOrigin::Flag(flag),
     };
-    if let Some(listen) = &words.listen {
+    if let Some(listen) = &cli.listen {
         table.insert("listen".to_owned(), flag("--listen", listen));
     }
     let sections = [
-        ("store", "url", "--store", &words.store),
-        ("admin", "listen", "--admin", &words.admin),
+        ("store", "url", "--store", &cli.store),
+        ("admin", "listen", "--admin", &cli.admin),
     ];
     for (section, key, name, text) in sections {
         let Some(text) = text else { continue };
@@ -246,7 +281,7 @@ fn overlay(table: &mut Table, words: &CliOptions) {
 }
 
 /// Reads every section. A setting with a fault gets a default, because the caller never uses a configuration with faults.
-fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: bool) -> Config {
+fn read(reader: &ConfigReader<'_>, table: Table, cli: &CliOptions, is_whole: bool) -> Config {
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
     let (store, backend) = store::read(root.section("store"));
@@ -257,7 +292,7 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
         server: &server,
         session: &session,
     };
-    let (guests, routes) = read_guests(reader, &mut root, words, is_whole, shared);
+    let (guests, builds, routes) = read_guests(reader, &mut root, cli, is_whole, shared);
     let listen = listen.unwrap_or(DEFAULT_LISTEN);
     Config {
         listen,
@@ -266,6 +301,7 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
         cookies,
         store,
         guests,
+        builds,
         routes,
         admin: admin::read(root.section("admin"), listen),
         log: server::read_log(root.section("log")),
@@ -276,27 +312,33 @@ fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: b
 fn read_guests(
     reader: &ConfigReader<'_>,
     root: &mut Section<'_>,
-    words: &CliOptions,
+    cli: &CliOptions,
     is_whole: bool,
     shared: guest::HostLimits<'_>,
-) -> (Vec<GuestSettings>, Vec<Route>) {
+) -> (
+    Vec<GuestSettings>,
+    BTreeMap<String, BuildSettings>,
+    Vec<Route>,
+) {
     let named = root.named("guest");
     let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
-    let mut guests: Vec<_> = named
-        .into_iter()
-        .map(|(name, section)| guest::read(&name, section, shared, words.components))
-        .collect();
+    let (mut guests, mut builds) = (Vec::new(), BTreeMap::new());
+    for (name, section) in named {
+        let (guest, build) = guest::read(&name, section, shared, cli.components);
+        guests.push(guest);
+        builds.extend(build.map(|build| (name, build)));
+    }
     let sections = root.list("route");
     let mut routes = route::read(sections, &names);
-    if let Some(component) = &words.component {
+    if let Some(component) = &cli.component {
         if root.is_given("route") || root.is_given("guest") {
             let problem = "a component is given on the command line, and the file has guests or routes of its own";
             let remedy = "leave out one of the two";
             reader
                 .fault(ConfigFault::new("", problem, remedy).at(SettingOrigin::Flag("COMPONENT")));
         }
-        let guest = GuestSettings::of_component(component);
-        routes = guest.routes_of_everything();
+        let guest = guest::of_component(component);
+        routes = guest::routes_of_everything(&guest);
         if let Some((problem, remedy)) = guest::waiting_body(&guest.limits, shared.server) {
             let key = format!("guest.{}.limits.replay_body", guest.name);
             reader.fault(ConfigFault::new(key, problem, remedy));
@@ -307,7 +349,7 @@ fn read_guests(
             let fault = ConfigFault::new("", problem, "name the file of a component");
             reader.fault(fault.at(SettingOrigin::Flag("COMPONENT")));
         }
-        return (guests, routes);
+        return (guests, builds, routes);
     }
     // A syntax error may hide the keys that seem to be missing.
     if is_whole && !root.is_given("guest") {
@@ -333,5 +375,5 @@ fn read_guests(
     for name in names.iter().filter(|name| !reached.contains(name.as_str())) {
         root.warn(&format!("guest.{name}"), "no route leads to it");
     }
-    (guests, routes)
+    (guests, builds, routes)
 }

@@ -31,18 +31,18 @@ pub enum ConfigMode {
     /// To test the guests without visitors. Sessions are kept in memory and signed with temporary secrets. Settings of the
     /// database and of secrets are only checked for their form, so that neither has to exist. A guest's environment variable
     /// whose reference cannot be resolved is left out, with a warning.
-    Rehearse,
+    Test,
 }
 
 /// Collects faults and warnings while sections are read.
 pub(crate) struct ConfigReader<'a> {
     environment: &'a dyn Environment,
     base: PathBuf,
-    purpose: ConfigMode,
+    mode: ConfigMode,
     faults: RefCell<Vec<ConfigFault>>,
     warnings: RefCell<Vec<String>>,
     /// Every variable that was requested, whether it is set or not. Other variables with our prefix are unknown.
-    asked: RefCell<BTreeSet<String>>,
+    queried: RefCell<BTreeSet<String>>,
     /// Every key that can be set by a variable.
     settable: RefCell<BTreeSet<String>>,
     schema: RefCell<BTreeSet<String>>,
@@ -51,14 +51,14 @@ pub(crate) struct ConfigReader<'a> {
 
 impl<'a> ConfigReader<'a> {
     /// Creates a reader that looks up variables in `environment` and resolves relative paths of the file against `base`.
-    pub(crate) fn new(environment: &'a dyn Environment, base: &Path, purpose: ConfigMode) -> Self {
+    pub(crate) fn new(environment: &'a dyn Environment, base: &Path, mode: ConfigMode) -> Self {
         Self {
             environment,
             base: base.to_owned(),
-            purpose,
+            mode,
             faults: RefCell::default(),
             warnings: RefCell::default(),
-            asked: RefCell::default(),
+            queried: RefCell::default(),
             settable: RefCell::default(),
             schema: RefCell::default(),
             unknown: RefCell::default(),
@@ -90,8 +90,8 @@ impl<'a> ConfigReader<'a> {
     }
 
     /// Returns the purpose for which the configuration is read.
-    pub(crate) fn purpose(&self) -> ConfigMode {
-        self.purpose
+    pub(crate) fn mode(&self) -> ConfigMode {
+        self.mode
     }
 
     /// Adds a warning about a setting that is allowed and probably not intended.
@@ -120,10 +120,10 @@ impl<'a> ConfigReader<'a> {
             SettingOrigin::Nowhere => (3, 0),
         });
         let mut warnings = self.warnings.into_inner();
-        let (asked, settable) = (self.asked.into_inner(), self.settable.into_inner());
+        let (queried, settable) = (self.queried.into_inner(), self.settable.into_inner());
         let mut names = self.environment.names(VARIABLE_PREFIX);
         names.sort();
-        for name in names.iter().filter(|name| !asked.contains(*name)) {
+        for name in names.iter().filter(|name| !queried.contains(*name)) {
             let value = self.environment.get(name);
             warnings.extend(unknown::variable(name, value.as_deref(), &settable));
         }
@@ -139,7 +139,7 @@ impl<'a> ConfigReader<'a> {
 /// Records the variables that are requested.
 impl Environment for ConfigReader<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        self.asked.borrow_mut().insert(name.to_owned());
+        self.queried.borrow_mut().insert(name.to_owned());
         self.environment.get(name)
     }
 
@@ -205,6 +205,18 @@ impl<'r> Section<'r> {
                     .fault(ConfigFault::new(key, problem, remedy).at(node.origin));
                 None
             }
+        }
+    }
+
+    /// Replaces `setting` by the value of the key. The setting keeps its value, a default, if [`Section::get`] returns `None`.
+    pub(crate) fn set<T>(
+        &mut self,
+        key: &'static str,
+        setting: &mut T,
+        kind: impl FnOnce(&Field<'_>) -> Result<T, ValueError>,
+    ) {
+        if let Some(value) = self.get(key, kind) {
+            *setting = value;
         }
     }
 

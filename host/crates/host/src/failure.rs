@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_listened_on_is_told_with_what_helps() {
+    fn an_address_that_cannot_be_bound_is_reported_with_a_remedy() {
         let cases = [
             (
                 "127.0.0.1:3000",
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_beside_faults_is_one_of_them() {
+    fn a_start_failure_is_reported_together_with_the_faults() {
         let failure = StartFailure {
             problem: "no answer".to_owned(),
             remedy: "start it".to_owned(),

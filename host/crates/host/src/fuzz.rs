@@ -75,27 +75,27 @@ mod tests {
     }
 
     #[test]
-    fn the_corpus_of_heads_holds() {
+    fn the_fuzz_corpus_of_heads_passes() {
         replay("head");
     }
 
     #[test]
-    fn the_corpus_of_cookies_holds() {
+    fn the_fuzz_corpus_of_cookies_passes() {
         replay("cookies");
     }
 
     #[test]
-    fn the_corpus_of_rows_holds() {
+    fn the_fuzz_corpus_of_rows_passes() {
         replay("rows");
     }
 
     #[test]
-    fn the_corpus_of_configurations_holds() {
+    fn the_fuzz_corpus_of_configurations_passes() {
         replay("config");
     }
 
     #[test]
-    fn the_corpus_of_components_holds() {
+    fn the_fuzz_corpus_of_components_passes() {
         replay("component");
     }
 }

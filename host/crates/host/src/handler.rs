@@ -61,7 +61,7 @@ pub struct Handler {
     metrics: Arc<VersionMetrics>,
     /// The totals that all clients share.
     quotas: Arc<Quotas>,
-    attendant: Option<Arc<dyn RequestHook>>,
+    request_hook: Option<Arc<dyn RequestHook>>,
     /// Limits the log lines about failures that the host's state causes, by guest and error kind.
     host_faults: RateLimitedLines<(Option<String>, &'static str)>,
 }
@@ -81,13 +81,13 @@ pub struct RoutedGuests {
 pub struct PathParameters(pub Vec<(String, String)>);
 
 impl Handler {
-    /// Creates a handler from its parts. `attendant` is the optional request hook.
+    /// Creates a handler from its parts. `request_hook` is the optional request hook.
     pub fn new(
         options: Options,
         site: RoutedGuests,
         services: Arc<Services>,
         quotas: Arc<Quotas>,
-        attendant: Option<Arc<dyn RequestHook>>,
+        request_hook: Option<Arc<dyn RequestHook>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             quotas,
@@ -96,7 +96,7 @@ impl Handler {
             services,
             tasks: TaskTracker::new(),
             metrics: GuestMetrics::new("", []).version(0),
-            attendant,
+            request_hook,
             host_faults: RateLimitedLines::default(),
         })
     }
@@ -139,10 +139,10 @@ impl Handler {
     fn charge(
         &self,
         response: Response<ResponseBody>,
-        door: &ResponseSender,
+        sender: &ResponseSender,
     ) -> Response<ResponseBody> {
         let (mut head, mut body) = response.into_parts();
-        if body.is_charged() || door.charge(&mut body).is_ok() {
+        if body.is_charged() || sender.charge(&mut body).is_ok() {
             return Response::from_parts(head, body);
         }
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
@@ -151,7 +151,7 @@ impl Handler {
 
     /// Processes a request, from the request's head to the head of the response.
     ///
-    /// `place` is the request's reservation in the quota of running requests. Its phase says whether the request only waits for
+    /// `reservation` is the request's reservation in the quota of running requests. Its phase says whether the request only waits for
     /// its client. A request whose reservation is revoked ends. A released response keeps the reservation until the guest has
     /// finished and the rest of the body is in memory.
     async fn respond<B: RequestBody + 'static>(
@@ -159,8 +159,8 @@ impl Handler {
         request: Request<B>,
         ends: ConnectionEnds,
         mut record: AccessRecord,
-        place: Reservation,
-        door: &ResponseSender,
+        reservation: Reservation,
+        sender: &ResponseSender,
     ) -> Response<ResponseBody> {
         let (mut head, body) = request.into_parts();
         let body = DiscardedBody::new(body, &head);
@@ -196,7 +196,7 @@ impl Handler {
                     screened,
                     deployment,
                 };
-                self.run_guest(request, record, place, door).await
+                self.run_guest(request, record, reservation, sender).await
             }
         }
     }
@@ -208,7 +208,7 @@ impl Handler {
         route: &Route,
         head: &GuestHead,
     ) -> Option<HookResponse> {
-        let (hook, deployment) = self.attendant.as_ref().zip(deployment)?;
+        let (hook, deployment) = self.request_hook.as_ref().zip(deployment)?;
         hook.answers(deployment, route, head.parts())
     }
 
@@ -225,7 +225,7 @@ impl Handler {
         let of_client =
             matches!(&problem, Problem::Guest(failure) if failure.fault() == FaultParty::Client);
         if let Problem::Guest(failure) = &problem {
-            self.tell(record.guest.as_deref(), failure);
+            self.log_failure(record.guest.as_deref(), failure);
         }
         let id = Arc::clone(&record.request_id);
         let mut response = release::of_problem(&problem, id, &record.method, &self.cookie(cookie));
@@ -246,7 +246,7 @@ impl Handler {
     }
 
     /// Logs that a guest did not return a response.
-    fn tell(&self, guest: Option<&str>, failure: &GuestFailure) {
+    fn log_failure(&self, guest: Option<&str>, failure: &GuestFailure) {
         let (error, now) = (failure.kind(), Instant::now());
         let untold = match failure.fault() {
             // Any client can cause these failures, so only the access log records them.
@@ -301,26 +301,28 @@ impl Service for Handler {
         let mut record =
             AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
         record.metrics = Some(Arc::clone(&self.metrics));
-        if let Some(attendant) = &self.attendant {
-            attendant.sees(&request_id, &method, request.uri());
+        if let Some(request_hook) = &self.request_hook {
+            request_hook.on_request(&request_id, &method, request.uri());
         }
         // Reserve before any memory is spent on the request: requests that waited here would hold memory that other requests
         // need.
-        let door = ResponseSender {
+        let sender = ResponseSender {
             client: self.share_of_client(&request, &ends).of_one_request(),
             outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
         };
-        let Ok(place) = door.client.reserve(QuotaResource::Requests, 1) else {
-            return self.charge(self.refuse(record, Problem::Overloaded), &door);
+        let Ok(reservation) = sender.client.reserve(QuotaResource::Requests, 1) else {
+            return self.charge(self.refuse(record, Problem::Overloaded), &sender);
         };
         let token = self.tasks.token();
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(&self);
         let work = async move {
-            let response = handler.respond(request, ends, record, place, &door).await;
+            let response = handler
+                .respond(request, ends, record, reservation, &sender)
+                .await;
             handler
-                .charge(response, &door)
-                .map(|body| body.under_way(token))
+                .charge(response, &sender)
+                .map(|body| body.tracked_by(token))
         };
         match tokio::spawn(work.instrument(span)).await {
             Ok(response) => response,

@@ -6,6 +6,7 @@
 //! - [`handler`]: the path of a request, in order.
 //! - [`route`]: the routing table.
 //! - [`admin`]: the operator's interface, and its client.
+//! - [`json_api`]: the parts of an interface with JSON responses.
 
 pub mod admin;
 pub mod app;
@@ -15,5 +16,6 @@ mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod handler;
+pub mod json_api;
 pub mod route;
 mod stores;

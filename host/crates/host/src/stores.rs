@@ -164,7 +164,7 @@ pub(crate) enum SourceWriters {
     /// They may.
     Allowed,
     /// They must not: this is the final pass. The store keeps them out, or warns if it cannot.
-    KeptOut,
+    Excluded,
 }
 
 /// The store that a copy reads from.
@@ -255,9 +255,9 @@ impl StoreUrl {
 /// Reads `url` and the keys of every kind of store. Returns `None` if the store is unknown because of a fault.
 pub(crate) fn read(section: &mut Section<'_>) -> Option<Arc<dyn ConfiguredStore>> {
     let url = section.get("url", |field| StoreUrl::parse(&text(field)?));
-    let is_rehearsed = section.reader.purpose() == ConfigMode::Rehearse;
+    let is_test = section.reader.mode() == ConfigMode::Test;
     let chosen = match &url {
-        _ if is_rehearsed => None,
+        _ if is_test => None,
         Some(url) => Some((url.factory, StoreChoice::Url(&url.rest))),
         None if section.is_given("url") => None,
         None => Some((named_by_keys(section), StoreChoice::Keys)),
@@ -271,7 +271,7 @@ pub(crate) fn read(section: &mut Section<'_>) -> Option<Arc<dyn ConfiguredStore>
         };
         store = store.or(factory.read(section, choice));
     }
-    if is_rehearsed {
+    if is_test {
         return Some(in_memory());
     }
     store
@@ -294,7 +294,7 @@ fn named_by_keys(section: &Section<'_>) -> &'static dyn StoreFactory {
 
 /// Reports the keys that give the address of a store that `store.url` gives as well. Call this after the keys have been read.
 pub(crate) fn refuse_second_address(section: &Section<'_>, keys: &[&str]) {
-    if section.reader.purpose() == ConfigMode::Rehearse || !section.is_given("url") {
+    if section.reader.mode() == ConfigMode::Test || !section.is_given("url") {
         return;
     }
     let besides = keys.iter().filter(|key| section.is_given(key));
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_without_the_password() {
+    fn an_invalid_store_url_is_reported_without_its_password() {
         let cases = [
             ("sessions.db", "is not a store URL"),
             ("redis://hunter2@h", "its scheme is not memory, "),

@@ -69,11 +69,11 @@ pub(crate) fn engine(
     world: GuestWorld,
     options: &RuntimeOptions,
 ) -> Result<(Engine, EngineSettings)> {
-    let pooled = |blueprint: EngineSettings| {
-        let mut config = config(blueprint);
+    let pooled = |engine_settings: EngineSettings| {
+        let mut config = config(engine_settings);
         let pool = pool(world, options);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        Engine::new(&config).map(|engine| (engine, blueprint))
+        Engine::new(&config).map(|engine| (engine, engine_settings))
     };
     pooled(EngineSettings {
         world,
@@ -94,18 +94,18 @@ pub(crate) fn engine(
 ///
 /// # Errors
 /// Fails if the processor is not supported.
-pub(crate) fn compiling_engine(blueprint: EngineSettings) -> Result<Engine> {
-    let mut config = config(blueprint);
+pub(crate) fn compiling_engine(engine_settings: EngineSettings) -> Result<Engine> {
+    let mut config = config(engine_settings);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     Engine::new(&config)
 }
 
-fn config(blueprint: EngineSettings) -> Config {
+fn config(engine_settings: EngineSettings) -> Config {
     let mut config = Config::new();
-    config.concurrency_support(blueprint.world == GuestWorld::Wasi03);
+    config.concurrency_support(engine_settings.world == GuestWorld::Wasi03);
     config.epoch_interruption(true);
-    config.memory_reservation(blueprint.reservation);
-    if let Some(guard) = blueprint.guard {
+    config.memory_reservation(engine_settings.reservation);
+    if let Some(guard) = engine_settings.guard {
         config.memory_guard_size(guard);
     }
     // Reports only function names. Reading debug information at each trap would let a guest waste the host's time.

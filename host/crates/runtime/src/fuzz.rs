@@ -37,12 +37,12 @@ pub fn component(bytes: &[u8]) {
     let counted = parts.code + parts.data + parts.custom;
     assert_eq!(counted + parts.other, component.bytes, "{parts:?}");
     assert!(parts.modules <= bytes.len());
-    let told: usize = tools
+    let reported: usize = tools
         .iter()
         .map(|tool| tool.role.len() + tool.name.len() + tool.version.len())
         .sum();
     assert!(
-        told <= TOOLS_BYTES_MAX,
-        "{told} bytes are reported about tools"
+        reported <= TOOLS_BYTES_MAX,
+        "{reported} bytes are reported about tools"
     );
 }

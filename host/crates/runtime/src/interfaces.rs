@@ -40,14 +40,14 @@ pub static INTERFACES: &[Interface] = &[
         key: "session",
         imports: &[session::NAME],
         grants: &session::GRANTS,
-        link: |linker, _| session::link(linker, |context| &mut context.caller.session),
+        link: |linker, _| session::link(linker, |context| &mut context.request_state.session),
         granted: session::granted,
     },
     Interface {
         key: "cookies",
         imports: &[cookies::NAME],
         grants: &cookies::GRANTS,
-        link: |linker, _| cookies::link(linker, |context| &mut context.caller.cookies),
+        link: |linker, _| cookies::link(linker, |context| &mut context.request_state.cookies),
         granted: |_| GrantSummary::default(),
     },
     Interface {
@@ -132,7 +132,7 @@ pub enum GrantValue {
 pub(crate) struct RequestState {
     pub(crate) session: SessionState,
     pub(crate) cookies: CookieState,
-    pub(crate) account: RequestAccounting,
+    pub(crate) accounting: RequestAccounting,
 }
 
 /// The parts of one run that a [`RequestState`] is made from.
@@ -143,7 +143,7 @@ pub(crate) struct RunParts<'a> {
     pub(crate) head: &'a http::request::Parts,
     pub(crate) session: Session,
     pub(crate) has_answered: HeadSet,
-    pub(crate) account: RequestAccounting,
+    pub(crate) accounting: RequestAccounting,
 }
 
 impl Interface {
@@ -174,17 +174,17 @@ impl RequestState {
         Self {
             session: SessionState::of(run),
             cookies: CookieState::of(run),
-            account: run.account.clone(),
+            accounting: run.accounting.clone(),
         }
     }
 
     /// Returns the state of an instance that runs no request. Its calls are denied.
     pub(crate) fn none() -> Self {
-        let account = RequestAccounting::none();
+        let accounting = RequestAccounting::none();
         Self {
-            session: SessionState::none(account.clone()),
-            cookies: CookieState::none(account.clone()),
-            account,
+            session: SessionState::none(accounting.clone()),
+            cookies: CookieState::none(accounting.clone()),
+            accounting,
         }
     }
 }

@@ -56,4 +56,4 @@ pub use versions::{
     Deployment, Deployments, GuestRegistry, RollbackError, VersionOrigin, VersionReport,
     VersionState,
 };
-pub use watch::watch;
+pub use watch::{DirectoryEvent, DirectoryWatcher, FileStamp, Identity, watch};

@@ -70,7 +70,7 @@ impl ReleasedResponse {
     /// Must be called within a tokio runtime, as the body requires one.
     pub fn leave(mut self) -> (response::Parts, GuestBody) {
         if let Some(instance) = self.instance {
-            instance.park();
+            instance.make_idle();
         }
         self.body.start();
         (self.head, self.body)
@@ -81,7 +81,7 @@ impl ReleasedResponse {
 pub struct Invocation {
     guest: Arc<Guest>,
     request: GuestRequest,
-    account: RequestAccounting,
+    accounting: RequestAccounting,
     /// Time that the runs so far have computed.
     computed: Duration,
 }
@@ -101,7 +101,7 @@ impl Invocation {
         let (denials, request_id) = (guest.denials(), &request.request_id);
         let (denials, request_id) = (Arc::clone(denials), Arc::clone(request_id));
         Self {
-            account: RequestAccounting::new(denials, request_id, request.source()),
+            accounting: RequestAccounting::new(denials, request_id, request.source()),
             guest,
             request,
             computed: Duration::ZERO,
@@ -130,17 +130,19 @@ impl Invocation {
         hold: HoldReason,
         number: u32,
     ) -> Result<ReleasedResponse, GuestFailure> {
-        let (deadline, place) = (&self.request.deadline, &self.request.place);
+        let (deadline, reservation) = (&self.request.deadline, &self.request.reservation);
         let asked_at = Instant::now();
         // The first wait is bounded by the queue alone, because the deadline limits the guest's time.
         let queue_until = (!deadline.is_unstarted()).then(|| deadline.at());
-        let gates = self.guest.gates();
-        let permit = gates.enter(queue_until, place.as_ref()).await;
+        let concurrency_limits = self.guest.concurrency_limits();
+        let permit = concurrency_limits
+            .enter(queue_until, reservation.as_ref())
+            .await;
         let metrics = self.guest.metrics().guest();
         metrics.waited(asked_at.elapsed(), &permit);
         let permit = permit?;
         deadline.start();
-        let mut client = RunClient::of(&permit, gates, place.clone());
+        let mut client = RunClient::of(&permit, concurrency_limits, reservation.clone());
         let run = self.start(session, number, permit);
         let mut releasing = UnreleasedRun::new(run, hold, &self.guest, &self.request.head.method);
         let released = self.drive(&mut releasing, &mut client).await;
@@ -169,32 +171,32 @@ impl Invocation {
         client: &mut RunClient,
     ) -> Result<(), GuestFailure> {
         let (deadline, body) = (&self.request.deadline, &self.request.body);
-        let mut alarm = pin!(tokio::time::sleep_until(deadline.at().into()));
-        let mut seen_out = pin!(None);
+        let mut timeout = pin!(tokio::time::sleep_until(deadline.at().into()));
+        let mut drain_cut = pin!(None);
         let released = poll_fn(|cx| {
             deadline.resume();
-            client.go_on()?;
+            client.resume()?;
             if let Poll::Ready(released) = releasing.poll(cx) {
                 return Poll::Ready(released);
             }
             if releasing.is_idle() && body.is_awaited() {
                 deadline.pause();
-                if seen_out.is_none() {
-                    seen_out.set(Some(self.guest.cut().cancelled_owned()));
+                if drain_cut.is_none() {
+                    drain_cut.set(Some(self.guest.cut().cancelled_owned()));
                 }
-                if let Some(seen_out) = seen_out.as_mut().as_pin_mut()
-                    && seen_out.poll(cx).is_ready()
+                if let Some(drain_cut) = drain_cut.as_mut().as_pin_mut()
+                    && drain_cut.poll(cx).is_ready()
                 {
-                    return Poll::Ready(Err(GuestFailure::SeenOut));
+                    return Poll::Ready(Err(GuestFailure::DrainTimeout));
                 }
                 return client.poll_wait(body.bytes(), cx).map(Err);
             }
-            while alarm.as_mut().poll(cx).is_ready() {
+            while timeout.as_mut().poll(cx).is_ready() {
                 let at = deadline.at();
                 if at <= Instant::now() {
                     return Poll::Ready(Err(GuestFailure::Deadline));
                 }
-                alarm.as_mut().reset(at.into());
+                timeout.as_mut().reset(at.into());
             }
             Poll::Pending
         })
@@ -207,18 +209,18 @@ impl Invocation {
         let (answer, receiver) = ResponseSlot::channel();
         let tasks_done = TasksDone::default();
         let has_answered = answer.has_answered();
-        let caller = RequestState::of(&RunParts {
+        let request_state = RequestState::of(&RunParts {
             guest: self.guest.interfaces(),
             services: self.request.services.as_deref(),
             head: &self.request.head,
             session,
             has_answered: has_answered.clone(),
-            account: self.account.clone(),
+            accounting: self.accounting.clone(),
         });
         let request_id = &self.request.request_id;
-        let mut instance = self.guest.instance(caller, request_id, number);
+        let mut instance = self.guest.instance(request_state, request_id, number);
         let log = instance.log().clone();
-        let request_body = self.guest.shelf().map(|_| self.request.body.end());
+        let request_body = self.guest.idle_instances().map(|_| self.request.body.end());
         let is_reused = request_body.is_some();
         let request = IncomingRequest::new(
             self.request.head.clone(),
@@ -229,8 +231,9 @@ impl Invocation {
         let work: Work = Box::pin(async move {
             match serve(&mut instance, &guest, request, answer, done).await {
                 Ok(()) => {
-                    let shelf = guest.shelf().zip(request_body);
-                    Ok(shelf.and_then(|(shelf, body)| shelf.keep(instance, body)))
+                    let idle_instances = guest.idle_instances().zip(request_body);
+                    Ok(idle_instances
+                        .and_then(|(idle_instances, body)| idle_instances.keep(instance, body)))
                 }
                 Err(error) => {
                     let context = instance.store.data();
@@ -242,8 +245,8 @@ impl Invocation {
             }
         });
         let terms = OffloadTerms {
-            lane: Arc::clone(self.guest.lane()),
-            habit: Arc::clone(self.guest.habit()),
+            background: Arc::clone(self.guest.background()),
+            slow_history: Arc::clone(self.guest.slow_history()),
             guest: Arc::clone(self.guest.shared_name()),
             source: self.request.source(),
             computed: self.computed,
@@ -263,7 +266,7 @@ async fn serve(
     answer: ResponseSlot,
     tasks_done: TasksDone,
 ) -> wasmtime::Result<()> {
-    let (store, exports) = instance.start(guest.handler()).await?;
+    let (store, exports) = instance.start(guest.prepared()).await?;
     match exports {
         InstanceExports::Wasi02(guest) => wasi02::run(store, guest, request, answer).await,
         InstanceExports::Wasi03(guest) => {
@@ -286,7 +289,7 @@ impl Attempt for Invocation {
     }
 
     fn replay(&self) -> ReplayPolicy {
-        if self.account.has_effects() {
+        if self.accounting.has_effects() {
             ReplayPolicy::EffectMade
         } else if self.request.body.is_gone() {
             ReplayPolicy::BodyGone

@@ -10,7 +10,7 @@ use wasmtime::{Engine, Result};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, InstanceCounts};
+use super::engine::budget::{DEPLOYS_AT_ONCE_MAX, InstanceCounts};
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
 use super::interfaces::context::GuestContext;
 use super::interfaces::outbound::{GuestPools, OutboundPool, OutboundUsage};
@@ -39,30 +39,30 @@ pub struct Runtime {
     wasi03: Arc<WorldRuntime>,
     code: Arc<CodeSource>,
     memory_bytes_max: usize,
-    guest_gates: GuestConcurrencyLimits,
+    guest_concurrency: GuestConcurrencyLimits,
     outbound: GuestPools,
-    lane: Arc<BackgroundPool>,
-    parked_idle_max: Duration,
+    background: Arc<BackgroundPool>,
+    instance_idle_max: Duration,
 }
 
 /// One engine and its linker, limits and permits.
 struct WorldRuntime {
     engine: Engine,
-    blueprint: EngineSettings,
+    engine_settings: EngineSettings,
     fingerprint: EngineFingerprint,
     linker: Linker<GuestContext>,
-    gate: Arc<ConcurrencyLimit>,
+    concurrency_limit: Arc<ConcurrencyLimit>,
     /// Permits for idle instances.
-    parked: Arc<Semaphore>,
+    idle_permits: Arc<Semaphore>,
     /// Permits for the first instances of candidates. They are separate, so that many requests cannot block a new
     /// version.
-    admissions: Arc<Semaphore>,
+    deploy_permits: Arc<Semaphore>,
 }
 
 impl fmt::Debug for WorldRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("House")
-            .field("gate", &self.gate)
+        f.debug_struct("WorldRuntime")
+            .field("concurrency_limit", &self.concurrency_limit)
             .finish_non_exhaustive()
     }
 }
@@ -82,10 +82,10 @@ impl Runtime {
             wasi03: Arc::new(wasi03),
             code: Arc::new(CodeSource::new(options)),
             memory_bytes_max: options.memory_bytes_max,
-            guest_gates: GuestConcurrencyLimits::default(),
+            guest_concurrency: GuestConcurrencyLimits::default(),
             outbound: GuestPools::on(OutboundPool::new(options.outbound_connections_max)),
-            lane: Arc::new(BackgroundPool::start()?),
-            parked_idle_max: options.parked_idle_max,
+            background: Arc::new(BackgroundPool::start(options.background_after)?),
+            instance_idle_max: options.instance_idle_max,
         })
     }
 
@@ -99,18 +99,18 @@ impl Runtime {
             wasi03: Arc::clone(&self.wasi03),
             code: Arc::clone(&self.code),
             memory_bytes_max: self.memory_bytes_max,
-            guest_gates: GuestConcurrencyLimits::default(),
+            guest_concurrency: GuestConcurrencyLimits::default(),
             outbound: self.outbound.beside(),
-            lane: Arc::clone(&self.lane),
-            parked_idle_max: self.parked_idle_max,
+            background: Arc::clone(&self.background),
+            instance_idle_max: self.instance_idle_max,
         }
     }
 
     /// Returns the usage of each engine's instance pool.
     pub fn usage(&self) -> [(GuestWorld, LimitUsage); 2] {
         [
-            (GuestWorld::Wasi02, self.wasi02.gate.usage()),
-            (GuestWorld::Wasi03, self.wasi03.gate.usage()),
+            (GuestWorld::Wasi02, self.wasi02.concurrency_limit.usage()),
+            (GuestWorld::Wasi03, self.wasi03.concurrency_limit.usage()),
         ]
     }
 
@@ -148,22 +148,25 @@ impl Runtime {
         }
         loader::check_size("the component", bytes.len() as u64)?;
         let outline = examined(bytes, memory_bytes_max)?;
-        let house = self.house(outline.world);
+        let world_runtime = self.world_runtime(outline.world);
         let begun = Instant::now();
         let digest = ComponentDigest::of(bytes);
-        let code = self.code.of(bytes, digest, house.target())?;
-        let handler = house.fit(&code.component, &outline)?;
-        let gate = self.guest_gates.of(&settings.name, &settings.limits);
+        let code = self.code.of(bytes, digest, world_runtime.target())?;
+        let prepared = world_runtime.fit(&code.component, &outline)?;
+        let concurrency_limit = self.guest_concurrency.of(&settings.name, &settings.limits);
         let outbound_max = settings.limits.outbound_connections_max;
-        let rights = GuestResources {
+        let resources = GuestResources {
             outbound: self.outbound.of(&settings.name, outbound_max),
-            engine: house.engine.clone(),
-            gates: ConcurrencyLimits::new(gate, Arc::clone(&house.gate)),
-            lane: Arc::clone(&self.lane),
-            parked: Arc::clone(&house.parked),
-            parked_idle_max: self.parked_idle_max,
-            habit: Arc::default(),
-            _code: code.hold,
+            engine: world_runtime.engine.clone(),
+            concurrency_limits: ConcurrencyLimits::new(
+                concurrency_limit,
+                Arc::clone(&world_runtime.concurrency_limit),
+            ),
+            background: Arc::clone(&self.background),
+            idle_permits: Arc::clone(&world_runtime.idle_permits),
+            instance_idle_max: self.instance_idle_max,
+            slow_history: Arc::default(),
+            _code: code.file_in_use,
         };
         let component = ComponentInfo {
             digest,
@@ -172,8 +175,8 @@ impl Runtime {
             imports: outline.imports,
             exports: outline.exports,
         };
-        let guest = Guest::new(settings, component, handler, rights);
-        guest.try_once(&house.admissions)?;
+        let guest = Guest::new(settings, component, prepared, resources);
+        guest.try_once(&world_runtime.deploy_permits)?;
         tracing::info!(
             guest = guest.name(),
             digest = %format_args!("{digest:.12}"),
@@ -192,14 +195,14 @@ impl Runtime {
     pub fn fit(&self, bytes: &[u8]) -> Result<(), LoadError> {
         loader::check_size("the component", bytes.len() as u64)?;
         let outline = examined(bytes, self.memory_bytes_max)?;
-        let house = self.house(outline.world);
+        let world_runtime = self.world_runtime(outline.world);
         let code = self
             .code
-            .of(bytes, ComponentDigest::of(bytes), house.target())?;
-        house.fit(&code.component, &outline).map(drop)
+            .of(bytes, ComponentDigest::of(bytes), world_runtime.target())?;
+        world_runtime.fit(&code.component, &outline).map(drop)
     }
 
-    fn house(&self, world: GuestWorld) -> &WorldRuntime {
+    fn world_runtime(&self, world: GuestWorld) -> &WorldRuntime {
         match world {
             GuestWorld::Wasi02 => &self.wasi02,
             GuestWorld::Wasi03 => &self.wasi03,
@@ -216,7 +219,7 @@ impl Runtime {
 
 impl WorldRuntime {
     fn new(world: GuestWorld, options: &RuntimeOptions) -> Result<Self> {
-        let (engine, blueprint) = engine::engine(world, options)?;
+        let (engine, engine_settings) = engine::engine(world, options)?;
         let fingerprint = EngineFingerprint::of(&engine, world);
         let mut linker = Linker::new(&engine);
         // The linker offers all of WASI, most of it without effect, because compiled languages import files and sockets
@@ -228,27 +231,27 @@ impl WorldRuntime {
         for interface in INTERFACES {
             (interface.link)(&mut linker, world)?;
         }
-        let places = InstanceCounts::of(options);
-        let gate = Arc::new(ConcurrencyLimit::new(
-            places.running,
+        let counts = InstanceCounts::of(options);
+        let concurrency_limit = Arc::new(ConcurrencyLimit::new(
+            counts.running,
             options.instance_waiters_max,
             options.instance_wait_max,
         ));
         Ok(Self {
             engine,
-            blueprint,
+            engine_settings,
             fingerprint,
             linker,
-            gate,
-            parked: Arc::new(Semaphore::new(places.parked)),
-            admissions: Arc::new(Semaphore::new(ADMISSIONS_AT_ONCE_MAX)),
+            concurrency_limit,
+            idle_permits: Arc::new(Semaphore::new(counts.idle)),
+            deploy_permits: Arc::new(Semaphore::new(DEPLOYS_AT_ONCE_MAX)),
         })
     }
 
     fn target(&self) -> CompileTarget<'_> {
         CompileTarget {
             engine: &self.engine,
-            blueprint: self.blueprint,
+            engine_settings: self.engine_settings,
             fingerprint: self.fingerprint,
         }
     }

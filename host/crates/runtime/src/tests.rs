@@ -4,6 +4,7 @@ mod bounds;
 mod budget;
 mod cookies;
 mod faults;
+mod idle_instances;
 mod limits;
 mod loading;
 mod outbound;
@@ -13,7 +14,6 @@ mod refusals;
 mod release;
 mod reuse;
 mod session;
-mod shelf;
 mod third_party;
 mod versions;
 
@@ -28,9 +28,9 @@ use http_body_util::{BodyExt, Full};
 
 use super::{
     Guest, GuestFailure, GuestGrants, GuestLimits, GuestRequest, GuestSettings, Invocation,
-    LoadError, ReleasedResponse, ReplayBody, Rollout, Runtime, RuntimeOptions, StreamPolicy,
+    LoadError, ReleasedResponse, ReplayBody, Runtime, RuntimeOptions, StreamPolicy,
 };
-use cloakroom_session::{Attempt, Session, SessionGrant, VisitStart};
+use cloakroom_session::{Attempt, Session, SessionGrant};
 
 /// One runtime for all tests. Its two pools are enough for one process.
 fn runtime() -> &'static Runtime {
@@ -52,21 +52,15 @@ fn component(name: &str) -> PathBuf {
 
 fn settings(name: &str) -> GuestSettings {
     GuestSettings {
-        name: name.to_owned(),
-        component: component(name),
         grants: GuestGrants {
             session: SessionGrant::write().into(),
             ..GuestGrants::default()
         },
-        start: VisitStart::Optimistic,
-        stream: StreamPolicy::Buffered,
-        reuse: 1,
-        environment: Vec::new(),
         limits: GuestLimits {
             deadline: Duration::from_secs(5),
             ..GuestLimits::default()
         },
-        rollout: Rollout::default(),
+        ..GuestSettings::new(name, component(name))
     }
 }
 
@@ -107,7 +101,7 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
         services: None,
         request_id: "test".into(),
         deadline: (Instant::now() + limits.deadline).into(),
-        place: None,
+        reservation: None,
     }
 }
 

@@ -7,8 +7,10 @@
 
 mod check;
 mod directories;
+mod directory_watcher;
 mod hint;
 mod links;
+mod stamp;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -22,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 use self::check::{FileCheck, FileCheckResult, LastSeen};
 use self::directories::{Name, PendingHints, WatchedDirectories};
 use self::hint::{ChangeHint, CheckTime};
-use self::links::FileStamp;
 use super::versions::deploy::Deployer;
 use super::versions::{Deployment, GuestRegistry};
 use cloakroom_base::limits::WATCH_QUIET;
+
+pub use self::directory_watcher::{DirectoryEvent, DirectoryWatcher};
+pub use self::stamp::{FileStamp, Identity};
 
 /// Watches the components of all guests in `registry`, including those of later configurations, until `shutdown`.
 ///
@@ -35,17 +39,17 @@ use cloakroom_base::limits::WATCH_QUIET;
 /// Cancel safety: dropping the future withdraws versions that are being deployed.
 pub async fn watch(
     registry: Arc<GuestRegistry>,
-    admission: Arc<Deployer>,
+    deployer: Arc<Deployer>,
     shutdown: CancellationToken,
 ) {
-    let inbox = Arc::new(PendingHints::default());
+    let pending = Arc::new(PendingHints::default());
     let watcher = ComponentWatcher {
         directories: Arc::new(tokio::sync::Mutex::new(WatchedDirectories::new(
-            Arc::clone(&inbox),
+            Arc::clone(&pending),
         ))),
         registry,
-        admission,
-        inbox,
+        deployer,
+        pending,
         targets: HashMap::new(),
         works: JoinSet::new(),
         last_serial: 0,
@@ -55,8 +59,8 @@ pub async fn watch(
 
 struct ComponentWatcher {
     registry: Arc<GuestRegistry>,
-    admission: Arc<Deployer>,
-    inbox: Arc<PendingHints>,
+    deployer: Arc<Deployer>,
+    pending: Arc<PendingHints>,
     /// Locked while a file is read, so that only one is read at a time. Files with a whole interpreter are large, and
     /// fifty of them at once would take a gigabyte.
     directories: Arc<tokio::sync::Mutex<WatchedDirectories>>,
@@ -79,7 +83,7 @@ struct WatchedGuest {
 
 /// The result of a task that waited for the disk or the compiler.
 enum WatchResult {
-    Looked {
+    Checked {
         guest: Name,
         serial: u64,
         seen: FileCheckResult,
@@ -97,7 +101,7 @@ impl ComponentWatcher {
             let next = self.next_due();
             tokio::select! {
                 () = self.registry.replaced() => self.adopt(),
-                () = self.inbox.arrived() => self.hear(),
+                () = self.pending.arrived() => self.take_hints(),
                 Some(report) = self.works.join_next(), if !self.works.is_empty() => self.note(report),
                 () = sleep_until(next) => {}
                 _ = round.tick() => self.stamp_all(),
@@ -133,9 +137,9 @@ impl ComponentWatcher {
         self.look_where_due();
     }
 
-    fn hear(&mut self) {
+    fn take_hints(&mut self) {
         let now = Instant::now();
-        for (guest, hint) in self.inbox.take() {
+        for (guest, hint) in self.pending.take() {
             if let Some(target) = self.targets.get_mut(&guest) {
                 target.due = target.due.after(hint, now);
             }
@@ -163,11 +167,11 @@ impl ComponentWatcher {
             target.due = CheckTime::Never;
             target.is_busy = true;
             let (guest, serial) = (Arc::clone(guest), target.serial);
-            let (directories, admission) =
-                (Arc::clone(&self.directories), Arc::clone(&self.admission));
+            let (directories, deployer) =
+                (Arc::clone(&self.directories), Arc::clone(&self.deployer));
             self.works.spawn(async move {
-                let seen = look.take(directories, &admission).await;
-                WatchResult::Looked {
+                let seen = look.take(directories, &deployer).await;
+                WatchResult::Checked {
                     guest,
                     serial,
                     seen,
@@ -201,7 +205,7 @@ impl ComponentWatcher {
     fn note(&mut self, report: Result<WatchResult, JoinError>) {
         let now = Instant::now();
         match report {
-            Ok(WatchResult::Looked {
+            Ok(WatchResult::Checked {
                 guest,
                 serial,
                 seen,

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed,
 };
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, Version};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::FrameParser;
@@ -20,7 +21,7 @@ use cloakroom_base::quota::{Reservation, RevocablePhase, fields_bytes};
 pub(crate) struct ConnectionActivity {
     /// The connection's reservation in the quota of connections. It may be revoked while the host does not work on any request of
     /// the connection.
-    place: Reservation,
+    reservation: Reservation,
     /// The number of requests that the host is working on. It is below 0 for a moment when a request ends while it waits for its
     /// client.
     working: Mutex<isize>,
@@ -42,13 +43,13 @@ pub(crate) struct ConnectionActivity {
     /// HTTP/2: the number of these that have ended.
     pub(crate) heads_ended: AtomicU64,
     /// The next response must be the last one.
-    is_farewell: AtomicBool,
+    is_last_response: AtomicBool,
 }
 
 impl ConnectionActivity {
-    pub(crate) fn new(place: Reservation) -> Self {
+    pub(crate) fn new(reservation: Reservation) -> Self {
         Self {
-            place,
+            reservation,
             working: Mutex::default(),
             reads: AtomicU64::default(),
             written: AtomicU64::default(),
@@ -60,7 +61,7 @@ impl ConnectionActivity {
             is_multiplexed: AtomicBool::default(),
             is_amid_head: AtomicBool::default(),
             heads_ended: AtomicU64::default(),
-            is_farewell: AtomicBool::default(),
+            is_last_response: AtomicBool::default(),
         }
     }
 
@@ -73,14 +74,14 @@ impl ConnectionActivity {
             self.is_multiplexed.store(true, Relaxed);
         }
         InFlightRequest(ClientTurns {
-            pulse: Arc::clone(self),
+            activity: Arc::clone(self),
             sides: has_body.then(Arc::default),
         })
     }
 
     /// Makes each response from now on tell the client to close the connection.
-    pub(crate) fn say_farewell(&self) {
-        self.is_farewell.store(true, Relaxed);
+    pub(crate) fn announce_close(&self) {
+        self.is_last_response.store(true, Relaxed);
     }
 
     /// Whether the client speaks HTTP/2.
@@ -95,13 +96,13 @@ impl ConnectionActivity {
 
     /// Changes the number of requests that the host is working on.
     fn work(&self, change: isize) {
-        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut working = self.working.lock();
         let before = *working;
         *working += change;
         // A connection whose reservation is revoked is about to be cut.
         let _ = match (before > 0, *working > 0) {
-            (false, true) => self.place.set_phase(RevocablePhase::Working),
-            (true, false) => self.place.set_phase(RevocablePhase::WaitsForClient),
+            (false, true) => self.reservation.set_phase(RevocablePhase::Working),
+            (true, false) => self.reservation.set_phase(RevocablePhase::WaitsForClient),
             _ => Ok(()),
         };
     }
@@ -120,7 +121,7 @@ pub(crate) enum RequestSide {
 /// Tracks whether one request waits for its client. The host does not work on a request while it waits.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientTurns {
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     /// The sides on which the request waits. `None` for a request without a body, which can only wait on one side.
     sides: Option<Arc<AtomicU8>>,
 }
@@ -133,18 +134,18 @@ impl ClientTurns {
             .as_ref()
             .map(|sides| sides.fetch_or(side as u8, AcqRel));
         if before.unwrap_or_default() == 0 {
-            self.pulse.work(-1);
+            self.activity.work(-1);
         }
     }
 
     /// Marks this side as no longer waiting for the client.
-    pub(crate) fn go_on(&self, side: RequestSide) {
+    pub(crate) fn resume(&self, side: RequestSide) {
         let before = self
             .sides
             .as_ref()
             .map(|sides| sides.fetch_and(!(side as u8), AcqRel));
         if before.unwrap_or(side as u8) == side as u8 {
-            self.pulse.work(1);
+            self.activity.work(1);
         }
     }
 }
@@ -172,7 +173,7 @@ impl ClientTurn {
             self.turns.wait(self.side);
         }
         if !is_clients && self.is_clients {
-            self.turns.go_on(self.side);
+            self.turns.resume(self.side);
         }
         self.is_clients = is_clients;
     }
@@ -191,18 +192,18 @@ pub(crate) struct InFlightRequest(ClientTurns);
 impl InFlightRequest {
     /// Whether the response must tell the client to close the connection.
     pub(crate) fn is_last(&self) -> bool {
-        self.0.pulse.is_farewell.load(Relaxed)
+        self.0.activity.is_last_response.load(Relaxed)
     }
 
     /// Whether earlier responses still wait for the socket.
     pub(crate) fn is_behind_others(&self) -> bool {
-        self.0.pulse.is_blocked.load(Relaxed)
+        self.0.activity.is_blocked.load(Relaxed)
     }
 
     /// Counts a head or trailers that are about to be passed to hyper.
     pub(crate) fn count_head(&self, fields: &HeaderMap) {
         let bytes = fields_bytes(fields) + UNTAKEN_HEAD_BYTES;
-        self.0.pulse.heads.fetch_add(bytes, Relaxed);
+        self.0.activity.heads.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn turns(&self) -> &ClientTurns {
@@ -212,11 +213,11 @@ impl InFlightRequest {
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        let pulse = &self.0.pulse;
-        let reads = pulse.reads.load(Relaxed);
-        pulse.reads_when_answered.store(reads, Relaxed);
-        pulse.in_flight.fetch_sub(1, Relaxed);
-        pulse.work(-1);
+        let activity = &self.0.activity;
+        let reads = activity.reads.load(Relaxed);
+        activity.reads_when_answered.store(reads, Relaxed);
+        activity.in_flight.fetch_sub(1, Relaxed);
+        activity.work(-1);
     }
 }
 
@@ -224,37 +225,37 @@ impl Drop for InFlightRequest {
 #[derive(Debug)]
 pub(crate) struct CountedStream<T> {
     inner: T,
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     frames: FrameParser,
 }
 
 impl<T> CountedStream<T> {
-    pub(crate) fn new(inner: T, pulse: Arc<ConnectionActivity>) -> Self {
+    pub(crate) fn new(inner: T, activity: Arc<ConnectionActivity>) -> Self {
         Self {
             inner,
-            pulse,
+            activity,
             frames: FrameParser::default(),
         }
     }
 
     fn read(&mut self, bytes: &[u8]) {
-        self.pulse.reads.fetch_add(1, Relaxed);
+        self.activity.reads.fetch_add(1, Relaxed);
         self.frames.read(bytes);
         if self.frames.is_http2() {
-            self.pulse.is_multiplexed.store(true, Relaxed);
-            self.pulse
+            self.activity.is_multiplexed.store(true, Relaxed);
+            self.activity
                 .is_amid_head
                 .store(self.frames.is_amid_head(), Relaxed);
-            self.pulse
+            self.activity
                 .heads_ended
                 .store(self.frames.heads_ended(), Relaxed);
         }
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.pulse.is_blocked.store(result.is_pending(), Relaxed);
+        self.activity.is_blocked.store(result.is_pending(), Relaxed);
         if let Poll::Ready(Ok(bytes)) = result {
-            self.pulse.written.fetch_add(bytes as u64, Relaxed);
+            self.activity.written.fetch_add(bytes as u64, Relaxed);
         }
         result
     }
@@ -313,22 +314,22 @@ mod tests {
     use cloakroom_base::quota::{QuotaResource, QuotaTotals, Quotas};
 
     /// Returns the pulse of a connection in quotas of its own, and a function that returns whether the connection may be revoked.
-    fn bench() -> (Arc<ConnectionActivity>, impl Fn() -> bool) {
+    fn fixture() -> (Arc<ConnectionActivity>, impl Fn() -> bool) {
         let quotas = Quotas::new(QuotaTotals::default());
-        let place = quotas
+        let reservation = quotas
             .peer([127, 0, 0, 1].into())
             .reserve(QuotaResource::Connections, 1);
-        let place = place.unwrap();
-        let pulse = Arc::new(ConnectionActivity::new(place.clone()));
-        let asked = place.clone();
-        (pulse, move || asked.waits())
+        let reservation = reservation.unwrap();
+        let activity = Arc::new(ConnectionActivity::new(reservation.clone()));
+        let asked = reservation.clone();
+        (activity, move || asked.waits())
     }
 
     #[test]
     fn a_connection_gives_way_while_all_its_requests_wait_for_their_client() {
-        let (pulse, gives_way) = bench();
-        let upload = pulse.request(Version::HTTP_2, true);
-        let download = pulse.request(Version::HTTP_2, false);
+        let (activity, gives_way) = fixture();
+        let upload = activity.request(Version::HTTP_2, true);
+        let download = activity.request(Version::HTTP_2, false);
         let mut arriving = ClientTurn::new(upload.turns().clone(), RequestSide::Arriving);
         let mut leaving = ClientTurn::new(upload.turns().clone(), RequestSide::Leaving);
         let mut taken = ClientTurn::new(download.turns().clone(), RequestSide::Leaving);
@@ -355,18 +356,18 @@ mod tests {
         assert!(gives_way(), "the other still waits");
         drop((upload, arriving, leaving, taken));
         assert!(gives_way());
-        let next = pulse.request(Version::HTTP_2, false);
+        let next = activity.request(Version::HTTP_2, false);
         assert!(!gives_way());
         drop(next);
         assert!(gives_way());
     }
 
     #[test]
-    fn requests_may_end_in_any_order_with_their_turns() {
+    fn requests_and_their_client_turns_may_end_in_any_order() {
         let mut random = fastrand::Rng::with_seed(7);
-        let (pulse, gives_way) = bench();
+        let (activity, gives_way) = fixture();
         for _ in 0..200 {
-            let request = pulse.request(Version::HTTP_11, true);
+            let request = activity.request(Version::HTTP_11, true);
             let mut turns = [RequestSide::Arriving, RequestSide::Leaving]
                 .map(|side| ClientTurn::new(request.turns().clone(), side));
             for _ in 0..10 {
@@ -381,7 +382,7 @@ mod tests {
                 drop(request);
             }
             assert!(gives_way());
-            assert_eq!(*pulse.working.lock().unwrap(), 0);
+            assert_eq!(*activity.working.lock(), 0);
         }
     }
 }

@@ -101,18 +101,18 @@ impl HttpProtocols {
         stream: TcpStream,
         link: ConnectionEnds,
         service: Arc<S>,
-        place: Reservation,
+        reservation: Reservation,
         ends: CloseSignals,
     ) {
-        let pulse = Arc::new(ConnectionActivity::new(place.clone()));
-        let io = TokioIo::new(CountedStream::new(stream, Arc::clone(&pulse)));
+        let activity = Arc::new(ConnectionActivity::new(reservation.clone()));
+        let io = TokioIo::new(CountedStream::new(stream, Arc::clone(&activity)));
         let pace = BodyPatienceTimer::new(self.idle_timeout);
         let body_pace = self.body_pace;
         let clock = service.clock();
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let has_body = !request.body().is_end_stream();
-            let in_flight = pulse.request(version, has_body);
+            let in_flight = activity.request(version, has_body);
             let turn =
                 has_body.then(|| ClientTurn::new(in_flight.turns().clone(), RequestSide::Arriving));
             let request = request.map(|body| IncomingBody::new(body, body_pace, turn));
@@ -137,7 +137,7 @@ impl HttpProtocols {
         let mut connection = pin!(self.builder.serve_connection(io, service_fn(answer)));
         let mut watch = ActivityWatch::new(self.header_timeout, self.idle_timeout, Instant::now());
         let mut ticks = tokio::time::interval(watch.interval());
-        let mut farewell = pin!(farewell(&ends.shutdown, &pulse));
+        let mut shutdown_notice = pin!(announce_shutdown(&ends.shutdown, &activity));
         let mut is_ending = false;
         let mut sending = SendingResponse::default();
         let mut heads = HeadCharges::new(link.share.clone());
@@ -145,15 +145,15 @@ impl HttpProtocols {
             tokio::select! {
                 biased;
                 () = ends.cut.cancelled() => return,
-                () = place.revoked() => {
+                () = reservation.revoked() => {
                     tracing::debug!(peer = %link.peer, "connection cut: another client needed its place");
                     return;
                 }
                 ended = poll_fn(|cx| {
-                    let heads_before = pulse.heads.load(Relaxed);
+                    let heads_before = activity.heads.load(Relaxed);
                     let polled = connection.as_mut().poll(cx);
-                    let cut = sending.poll_cut(pulse.is_stalled(), cx);
-                    let cut_for_heads = heads.poll(heads_before, &pulse, cx);
+                    let cut = sending.poll_cut(activity.is_stalled(), cx);
+                    let cut_for_heads = heads.poll(heads_before, &activity, cx);
                     if polled.is_ready() {
                         polled.map(Some)
                     } else if cut.is_ready() || cut_for_heads.is_ready() {
@@ -174,11 +174,11 @@ impl HttpProtocols {
                     }
                     return;
                 }
-                () = &mut farewell, if !is_ending => {
+                () = &mut shutdown_notice, if !is_ending => {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                _ = ticks.tick() => match watch.look(&pulse, Instant::now()) {
+                _ = ticks.tick() => match watch.look(&activity, Instant::now()) {
                     Diagnosis::Alive => {}
                     Diagnosis::Idle if !is_ending => {
                         is_ending = true;
@@ -198,11 +198,11 @@ impl HttpProtocols {
 ///
 /// An HTTP/2 client is notified immediately: the GOAWAY frame says which requests will still be answered. If an idle HTTP/1.1
 /// connection were closed immediately, a request that is already on its way could be lost. It therefore stays open for another
-/// [`limits::FAREWELL`], and a response during that time closes it.
-async fn farewell(shutdown: &CancellationToken, pulse: &ConnectionActivity) {
+/// [`limits::LAST_RESPONSE_WAIT`], and a response during that time closes it.
+async fn announce_shutdown(shutdown: &CancellationToken, activity: &ConnectionActivity) {
     shutdown.cancelled().await;
-    pulse.say_farewell();
-    if !pulse.is_multiplexed() {
-        tokio::time::sleep(limits::FAREWELL).await;
+    activity.announce_close();
+    if !activity.is_multiplexed() {
+        tokio::time::sleep(limits::LAST_RESPONSE_WAIT).await;
     }
 }

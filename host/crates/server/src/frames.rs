@@ -191,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_rest_in_a_body() {
+    fn a_client_is_not_amid_a_head_within_a_data_frame() {
         let data = frame(DATA, 0, 10);
         assert_eq!(amid(&data), [true, false], "in the frame's head alone");
     }
 
     #[test]
-    fn http1_has_no_frames() {
+    fn http1_bytes_are_not_parsed_as_frames() {
         let mut frames = FrameParser::default();
         frames.read(b"PRI * HT");
         assert!(frames.is_amid_head() && !frames.is_http2());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_make_no_difference() {
+    fn the_result_of_the_frame_parser_does_not_depend_on_the_pieces() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut all = PREFACE.to_vec();
         for _ in 0..200 {

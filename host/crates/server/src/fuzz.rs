@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ServerOptions;
@@ -119,7 +120,7 @@ fn serve(input: &[u8], peer: Ipv4Addr, piece: usize, judge: Judge) -> Served {
             let answer = AssertUnwindSafe(answer(request, peer, &record, judge));
             let answer = answer.catch_unwind().await;
             Ok::<_, Infallible>(answer.unwrap_or_else(|panic| {
-                *panics.lock().expect("no panic while it is held") = Some(panic);
+                *panics.lock() = Some(panic);
                 Response::default()
             }))
         }
@@ -138,11 +139,11 @@ fn serve(input: &[u8], peer: Ipv4Addr, piece: usize, judge: Judge) -> Served {
     });
     drop(runtime);
     // hyper answers an HTTP/2 stream in a task of its own, so a panic there only ends that task.
-    if let Some(panic) = panicked.lock().expect("no panic while it is held").take() {
+    if let Some(panic) = panicked.lock().take() {
         resume_unwind(panic);
     }
-    let seen = std::mem::take(&mut *seen.lock().expect("no panic before"));
-    let output = std::mem::take(&mut *output.lock().expect("no panic before"));
+    let seen = std::mem::take(&mut *seen.lock());
+    let output = std::mem::take(&mut *output.lock());
     Served { seen, output }
 }
 
@@ -161,7 +162,7 @@ async fn answer(
         is_cut: true,
     };
     let at = {
-        let mut record = record.lock().expect("no panic before");
+        let mut record = record.lock();
         record.push(seen);
         record.len() - 1
     };
@@ -189,7 +190,7 @@ async fn answer(
             Err(_) => return response,
         },
     };
-    let seen = &mut record.lock().expect("no panic before")[at];
+    let seen = &mut record.lock()[at];
     (seen.body, seen.is_cut) = (body, false);
     response
 }
@@ -227,7 +228,7 @@ impl AsyncWrite for Wire {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut output = self.output.lock().expect("no panic before");
+        let mut output = self.output.lock();
         output.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

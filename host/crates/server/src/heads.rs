@@ -33,20 +33,20 @@ impl HeadCharges {
     pub(crate) fn poll(
         &mut self,
         before: u64,
-        pulse: &ConnectionActivity,
+        activity: &ConnectionActivity,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        if !pulse.is_blocked.load(Relaxed) {
-            pulse.heads.fetch_sub(before, Relaxed);
+        if !activity.is_blocked.load(Relaxed) {
+            activity.heads.fetch_sub(before, Relaxed);
             self.room = None;
             return Poll::Pending;
         }
-        let waiting = pulse.heads.load(Relaxed);
+        let waiting = activity.heads.load(Relaxed);
         // A trusted proxy's connection is not cut because of one of its clients.
         if waiting == 0 || self.client.is_exempt() {
             return Poll::Pending;
         }
-        let Ok(room) = self.charge(waiting, pulse.written.load(Relaxed)) else {
+        let Ok(room) = self.charge(waiting, activity.written.load(Relaxed)) else {
             return Poll::Ready(());
         };
         room.poll_revoked(cx)
@@ -91,37 +91,37 @@ mod tests {
     use cloakroom_base::limits::UNTAKEN_HEAD_BYTES;
     use cloakroom_base::quota::{QuotaTotals, Quotas};
 
-    struct Bench {
+    struct Fixture {
         quotas: Arc<Quotas>,
-        pulse: Arc<ConnectionActivity>,
+        activity: Arc<ConnectionActivity>,
         heads: HeadCharges,
     }
 
-    impl Bench {
+    impl Fixture {
         fn new(response_bytes: u64) -> Self {
             let quotas = Quotas::new(QuotaTotals {
                 response_bytes,
                 ..QuotaTotals::default()
             });
             let peer = quotas.peer([127, 0, 0, 1].into());
-            let place = peer.reserve(QuotaResource::Connections, 1).unwrap();
+            let reservation = peer.reserve(QuotaResource::Connections, 1).unwrap();
             Self {
-                pulse: Arc::new(ConnectionActivity::new(place)),
+                activity: Arc::new(ConnectionActivity::new(reservation)),
                 heads: HeadCharges::new(peer),
                 quotas,
             }
         }
 
         fn answer(&self) {
-            let request = self.pulse.request(Version::HTTP_2, false);
+            let request = self.activity.request(Version::HTTP_2, false);
             request.count_head(&HeaderMap::new());
         }
 
         /// Returns whether the connection must be cut.
         fn polled(&mut self, before: u64, is_blocked: bool) -> bool {
-            self.pulse.is_blocked.store(is_blocked, Relaxed);
+            self.activity.is_blocked.store(is_blocked, Relaxed);
             let mut cx = Context::from_waker(std::task::Waker::noop());
-            self.heads.poll(before, &self.pulse, &mut cx).is_ready()
+            self.heads.poll(before, &self.activity, &mut cx).is_ready()
         }
 
         fn used(&self) -> u64 {
@@ -131,61 +131,61 @@ mod tests {
 
     #[test]
     fn heads_are_charged_for_while_the_socket_is_blocked() {
-        let mut bench = Bench::new(1 << 20);
-        bench.answer();
-        assert!(!bench.polled(0, false));
-        assert_eq!(bench.used(), 0);
-        assert!(!bench.polled(UNTAKEN_HEAD_BYTES, true));
-        assert_eq!(bench.used(), UNTAKEN_HEAD_BYTES);
-        bench.answer();
-        assert!(!bench.polled(UNTAKEN_HEAD_BYTES, true));
-        assert_eq!(bench.used(), 2 * UNTAKEN_HEAD_BYTES);
+        let mut fixture = Fixture::new(1 << 20);
+        fixture.answer();
+        assert!(!fixture.polled(0, false));
+        assert_eq!(fixture.used(), 0);
+        assert!(!fixture.polled(UNTAKEN_HEAD_BYTES, true));
+        assert_eq!(fixture.used(), UNTAKEN_HEAD_BYTES);
+        fixture.answer();
+        assert!(!fixture.polled(UNTAKEN_HEAD_BYTES, true));
+        assert_eq!(fixture.used(), 2 * UNTAKEN_HEAD_BYTES);
         // A third head is added while the first two are written.
-        bench.answer();
-        assert!(!bench.polled(2 * UNTAKEN_HEAD_BYTES, false));
+        fixture.answer();
+        assert!(!fixture.polled(2 * UNTAKEN_HEAD_BYTES, false));
         assert_eq!(
-            (bench.used(), bench.pulse.heads.load(Relaxed)),
+            (fixture.used(), fixture.activity.heads.load(Relaxed)),
             (0, UNTAKEN_HEAD_BYTES)
         );
     }
 
     #[test]
-    fn heads_that_others_need_the_room_of_end_their_connection() {
-        let mut bench = Bench::new(10 * UNTAKEN_HEAD_BYTES);
+    fn revoked_quota_of_unsent_heads_ends_their_connection() {
+        let mut fixture = Fixture::new(10 * UNTAKEN_HEAD_BYTES);
         for _ in 0..10 {
-            bench.answer();
+            fixture.answer();
         }
-        assert!(!bench.polled(0, true));
-        let other = bench.quotas.peer([127, 0, 0, 2].into());
+        assert!(!fixture.polled(0, true));
+        let other = fixture.quotas.peer([127, 0, 0, 2].into());
         let _taken = other.reserve(QuotaResource::ResponseBytes, 1).unwrap();
-        assert!(bench.polled(0, true));
-        assert_eq!(bench.used(), 1);
+        assert!(fixture.polled(0, true));
+        assert_eq!(fixture.used(), 1);
     }
 
     #[test]
     fn heads_without_room_end_their_connection_unless_it_is_a_proxys() {
-        let mut bench = Bench::new(UNTAKEN_HEAD_BYTES);
-        bench.answer();
-        bench.answer();
-        let mut of_proxy = HeadCharges::new(bench.quotas.exempt());
-        assert!(bench.polled(0, true));
-        std::mem::swap(&mut bench.heads, &mut of_proxy);
-        assert!(!bench.polled(0, true));
+        let mut fixture = Fixture::new(UNTAKEN_HEAD_BYTES);
+        fixture.answer();
+        fixture.answer();
+        let mut of_proxy = HeadCharges::new(fixture.quotas.exempt());
+        assert!(fixture.polled(0, true));
+        std::mem::swap(&mut fixture.heads, &mut of_proxy);
+        assert!(!fixture.polled(0, true));
     }
 
     #[test]
-    fn a_byte_now_and_then_does_not_make_the_wait_a_new_one() {
-        let mut bench = Bench::new(1 << 20);
-        bench.answer();
-        assert!(!bench.polled(0, true));
-        bench
-            .pulse
+    fn an_occasional_byte_does_not_restart_the_wait() {
+        let mut fixture = Fixture::new(1 << 20);
+        fixture.answer();
+        assert!(!fixture.polled(0, true));
+        fixture
+            .activity
             .written
             .fetch_add(UNTAKEN_HEAD_BYTES - 1, Relaxed);
-        assert!(!bench.polled(0, true));
-        assert_eq!(bench.heads.written, 0);
-        bench.pulse.written.fetch_add(1, Relaxed);
-        assert!(!bench.polled(0, true));
-        assert_eq!(bench.heads.written, UNTAKEN_HEAD_BYTES);
+        assert!(!fixture.polled(0, true));
+        assert_eq!(fixture.heads.written, 0);
+        fixture.activity.written.fetch_add(1, Relaxed);
+        assert!(!fixture.polled(0, true));
+        assert_eq!(fixture.heads.written, UNTAKEN_HEAD_BYTES);
     }
 }

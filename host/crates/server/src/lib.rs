@@ -37,36 +37,25 @@ use connection::HttpProtocols;
 pub use incoming::IncomingBody;
 pub use incoming::pace::BodyPace;
 
-/// The limits of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerOptions {
-    /// The longest time for a request's head to arrive, or for the first bytes, which identify the protocol.
-    pub header_timeout: Duration,
-    /// The longest time without a request, and the longest time that a client may leave a response's bytes untaken.
-    pub idle_timeout: Duration,
-    /// The minimum speed of a request's body.
-    pub body_pace: BodyPace,
-    /// The longest time that running requests may take to finish after the shutdown has started.
-    pub grace: Duration,
-    /// The largest request head, in bytes. At least 8,192.
-    pub head_bytes_max: usize,
-    /// The largest number of header fields in a request.
-    pub headers_max: usize,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            header_timeout: limits::HEADER_TIMEOUT,
-            idle_timeout: limits::IDLE_TIMEOUT,
-            body_pace: BodyPace {
-                grace: limits::BODY_TIMEOUT,
-                bytes_per_s: limits::BODY_BYTES_PER_S_MIN,
-            },
-            grace: limits::GRACE,
-            head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
-            headers_max: limits::REQUEST_HEADERS_MAX,
-        }
+cloakroom_base::options! {
+    /// The limits of a listener.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ServerOptions {
+        /// The longest time for a request's head to arrive, or for the first bytes, which identify the protocol.
+        pub header_timeout: Duration = limits::HEADER_TIMEOUT,
+        /// The longest time without a request, and the longest time that a client may leave a response's bytes untaken.
+        pub idle_timeout: Duration = limits::IDLE_TIMEOUT,
+        /// The minimum speed of a request's body.
+        pub body_pace: BodyPace = BodyPace {
+            grace: limits::BODY_TIMEOUT,
+            bytes_per_s: limits::BODY_BYTES_PER_S_MIN,
+        },
+        /// The longest time that running requests may take to finish after the shutdown has started.
+        pub grace: Duration = limits::GRACE,
+        /// The largest request head, in bytes. At least 8,192.
+        pub head_bytes_max: usize = limits::REQUEST_HEAD_BYTES_MAX,
+        /// The largest number of header fields in a request.
+        pub headers_max: usize = limits::REQUEST_HEADERS_MAX,
     }
 }
 
@@ -175,7 +164,7 @@ pub async fn run<S: Service>(
     let mut closing = pin!(async {
         shutdown.cancelled().await;
         connections.close();
-        let _ = tokio::time::timeout(limits::FAREWELL, connections.wait()).await;
+        let _ = tokio::time::timeout(limits::LAST_RESPONSE_WAIT, connections.wait()).await;
     });
 
     loop {
@@ -194,12 +183,12 @@ pub async fn run<S: Service>(
         backoff = AcceptBackoff::default();
         let share = service.share(peer.ip());
         // While this loop waits, further clients wait in the system's accept queue instead of in the host's memory.
-        let place = tokio::select! {
+        let reservation = tokio::select! {
             biased;
             () = &mut closing => break,
-            place = place(&share, limits::CONNECTION_WAIT_MAX) => place,
+            reservation = reserve_connection(&share, limits::CONNECTION_WAIT_MAX) => reservation,
         };
-        let Ok(place) = place else {
+        let Ok(reservation) = reservation else {
             tracing::debug!(%peer, "connection closed: no other connection could be closed to make room for it");
             continue;
         };
@@ -213,7 +202,9 @@ pub async fn run<S: Service>(
         let (protocols, service) = (Arc::clone(&protocols), Arc::clone(&service));
         let open = count.enter();
         connections.spawn(async move {
-            protocols.serve(stream, link, service, place, ends).await;
+            protocols
+                .serve(stream, link, service, reservation, ends)
+                .await;
             drop(open);
         });
     }
@@ -245,21 +236,27 @@ async fn drain(connections: &TaskTracker, cut: &CancellationToken, grace: Durati
 ///
 /// # Errors
 /// [`QuotaFull`]
-async fn place(share: &QuotaPeer, patience: Duration) -> Result<Reservation, QuotaFull> {
+async fn reserve_connection(
+    share: &QuotaPeer,
+    patience: Duration,
+) -> Result<Reservation, QuotaFull> {
     let until = Instant::now() + patience;
-    let mut place = share.reserve(QuotaResource::Connections, 1);
+    let mut reservation = share.reserve(QuotaResource::Connections, 1);
     // For a client that holds no connection, every revocable connection may be revoked. If none is found, the clients behind it
     // in the queue would find none either, so waiting does not delay them. For a client that already holds connections, only some
     // may be revoked, and the clients behind it must not wait for that.
-    while place.is_err() && !share.holds_any(QuotaResource::Connections) && Instant::now() < until {
+    while reservation.is_err()
+        && !share.holds_any(QuotaResource::Connections)
+        && Instant::now() < until
+    {
         // A connection may become revocable when its last running request ends, and no event reports that.
         tokio::time::sleep(limits::CONNECTION_RETRY).await;
-        place = share.reserve_again(QuotaResource::Connections, 1);
+        reservation = share.reserve_again(QuotaResource::Connections, 1);
     }
-    let place = place?;
+    let reservation = reservation?;
     // Until its first request, the connection may be revoked in favor of another one.
-    let _ = place.set_phase(RevocablePhase::WaitsForClient);
-    Ok(place)
+    let _ = reservation.set_phase(RevocablePhase::WaitsForClient);
+    Ok(reservation)
 }
 
 fn open(

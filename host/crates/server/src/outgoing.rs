@@ -50,7 +50,7 @@ impl BodyPatienceTimer {
     ///
     /// # Errors
     /// [`TooSlow`] if the client has used up its time.
-    fn go_on(&mut self, now: Instant) -> Result<(), TooSlow> {
+    fn resume(&mut self, now: Instant) -> Result<(), TooSlow> {
         let Some(since) = self.since.take() else {
             return Ok(());
         };
@@ -157,7 +157,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + UntakenB
         }
         if self.pace.since.is_some() {
             TOO_SLOW_AT.set(None);
-            self.pace.go_on(Instant::now())?;
+            self.pace.resume(Instant::now())?;
         }
         let frame = ready!(frame);
         if let Some(Ok(frame)) = &frame
@@ -199,7 +199,7 @@ where
             inner: Box::pin(stream),
             sending: SendingResponse::default(),
             too_slow_at: None,
-            alarm: None,
+            timer: None,
         };
         tokio::spawn(stream);
     }
@@ -210,7 +210,7 @@ struct RunningStream<F> {
     sending: SendingResponse,
     too_slow_at: Option<Instant>,
     /// Created when the stream first waits for its client, and only moved when it fires.
-    alarm: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future<Output = ()>> Future for RunningStream<F> {
@@ -234,15 +234,15 @@ impl<F: Future<Output = ()>> Future for RunningStream<F> {
         let Some(at) = self.too_slow_at else {
             return Poll::Pending;
         };
-        let alarm = self
-            .alarm
+        let timer = self
+            .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
-        while alarm.as_mut().poll(cx).is_ready() {
+        while timer.as_mut().poll(cx).is_ready() {
             if at <= Instant::now() {
                 tracing::debug!("an HTTP/2 stream was reset: its client was too slow");
                 return Poll::Ready(());
             }
-            alarm.as_mut().reset(at.into());
+            timer.as_mut().reset(at.into());
         }
         Poll::Pending
     }
@@ -259,22 +259,22 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_wait_for_the_grace_and_buys_it_back_with_bytes() {
+    fn the_grace_of_a_client_is_restored_by_the_bytes_that_it_takes() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pace = BodyPatienceTimer::new(GRACE);
         pace.wait(at(0));
         assert_eq!(pace.ends_at(), Some(at(10)));
-        assert_eq!(pace.go_on(at(8)), Ok(()));
+        assert_eq!(pace.resume(at(8)), Ok(()));
         assert_eq!(pace.ends_at(), None, "the guest's time is not the client's");
         pace.count(&piece(720));
         pace.wait(at(1000));
         assert_eq!(pace.ends_at(), Some(at(1005)));
-        assert_eq!(pace.go_on(at(1006)), Err(TooSlow));
+        assert_eq!(pace.resume(at(1006)), Err(TooSlow));
     }
 
     #[test]
-    fn a_flood_buys_no_more_than_the_grace() {
+    fn a_large_piece_restores_at_most_the_full_grace() {
         let start = Instant::now();
         let mut pace = BodyPatienceTimer::new(GRACE);
         pace.count(&piece(1 << 20));
@@ -283,12 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_now_and_then_buys_no_time() {
+    fn an_occasional_byte_does_not_extend_the_grace() {
         let start = Instant::now();
         let mut pace = BodyPatienceTimer::new(GRACE);
         let is_too_slow = |second: u64| {
             pace.wait(start + Duration::from_secs(second));
-            let went_on = pace.go_on(start + Duration::from_secs(second + 1));
+            let went_on = pace.resume(start + Duration::from_secs(second + 1));
             pace.count(&piece(1));
             went_on.is_err()
         };

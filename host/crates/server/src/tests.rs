@@ -89,7 +89,7 @@ impl Service for Scripted {
     }
 }
 
-struct Bench {
+struct Fixture {
     address: SocketAddr,
     quotas: Arc<Quotas>,
     shutdown: CancellationToken,
@@ -99,7 +99,7 @@ struct Bench {
     server: JoinHandle<()>,
 }
 
-impl Bench {
+impl Fixture {
     async fn start(options: ServerOptions) -> Self {
         Self::with_connections(limits::CONNECTIONS_MAX, options).await
     }
@@ -177,8 +177,8 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn a_request_is_answered() {
-    let bench = Bench::start(ServerOptions::default()).await;
-    let answer = bench.exchange(GET).await;
+    let fixture = Fixture::start(ServerOptions::default()).await;
+    let answer = fixture.exchange(GET).await;
     assert!(
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("ok"),
         "{answer}"
@@ -187,25 +187,25 @@ async fn a_request_is_answered() {
 
 #[tokio::test]
 async fn a_body_that_fails_late_is_cut_and_never_ended_cleanly() {
-    let bench = Bench::start(ServerOptions::default()).await;
-    let answer = bench
+    let fixture = Fixture::start(ServerOptions::default()).await;
+    let answer = fixture
         .exchange(b"GET /cut HTTP/1.1\r\nHost: h\r\n\r\n")
         .await;
     assert!(!answer.contains("\r\n0\r\n"), "{answer}");
 }
 
 #[tokio::test]
-async fn answers_do_not_pile_up_for_a_client_that_reads_none() {
+async fn responses_do_not_accumulate_for_a_client_that_reads_none() {
     // More than the system's buffers hold.
     const ANSWERS_MAX: usize = (16 << 20) / LARGE_FIELD;
-    let mut bench = Bench::start(ServerOptions::default()).await;
+    let mut fixture = Fixture::start(ServerOptions::default()).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let mut client = socket.connect(bench.address).await.unwrap();
+    let mut client = socket.connect(fixture.address).await.unwrap();
     let head = b"POST /large-head HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n";
     for _ in 0..ANSWERS_MAX {
         let is_sent = client.write_all(head).await.is_ok();
-        let entered = bench.entered.recv();
+        let entered = fixture.entered.recv();
         let entered = tokio::time::timeout(Duration::from_secs(2), entered).await;
         if !is_sent || entered.is_err() {
             return;
@@ -219,22 +219,22 @@ async fn answers_do_not_pile_up_for_a_client_that_reads_none() {
 
 #[tokio::test]
 async fn a_slow_head_is_cut() {
-    let bench = Bench::start(impatient()).await;
-    assert_eq!(bench.exchange(b"GET / HTTP/1.1\r\nHost:").await, "");
+    let fixture = Fixture::start(impatient()).await;
+    assert_eq!(fixture.exchange(b"GET / HTTP/1.1\r\nHost:").await, "");
 }
 
 #[tokio::test]
-async fn a_client_that_never_tells_its_protocol_is_cut() {
-    let bench = Bench::start(impatient()).await;
-    assert_eq!(bench.exchange(b"PRI * HT").await, "");
+async fn a_client_that_never_completes_the_http2_preface_is_cut() {
+    let fixture = Fixture::start(impatient()).await;
+    assert_eq!(fixture.exchange(b"PRI * HT").await, "");
 }
 
 #[tokio::test]
 async fn an_http2_client_without_requests_is_let_go() {
-    let bench = Bench::start(impatient()).await;
+    let fixture = Fixture::start(impatient()).await;
     let preface_and_settings =
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
-    let mut stream = bench.connect().await;
+    let mut stream = fixture.connect().await;
     stream.write_all(preface_and_settings).await.unwrap();
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all).await;
@@ -242,9 +242,9 @@ async fn an_http2_client_without_requests_is_let_go() {
 }
 
 #[tokio::test]
-async fn an_http2_stream_that_nobody_reads_is_reset_and_the_others_go_on() {
-    let bench = Bench::start(impatient()).await;
-    let stream = bench.connect().await;
+async fn an_unread_http2_stream_is_reset_and_the_others_continue() {
+    let fixture = Fixture::start(impatient()).await;
+    let stream = fixture.connect().await;
     let mut client = h2::client::Builder::new();
     client.initial_connection_window_size(1 << 20);
     let (mut client, connection) = client.handshake::<_, Bytes>(stream).await.unwrap();
@@ -277,8 +277,8 @@ async fn an_http2_stream_that_nobody_reads_is_reset_and_the_others_go_on() {
 
 #[tokio::test]
 async fn a_silent_connection_is_closed_when_it_is_idle_for_too_long() {
-    let bench = Bench::start(impatient()).await;
-    let mut stream = bench.connect().await;
+    let fixture = Fixture::start(impatient()).await;
+    let mut stream = fixture.connect().await;
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         .await
@@ -289,13 +289,13 @@ async fn a_silent_connection_is_closed_when_it_is_idle_for_too_long() {
 
 #[tokio::test]
 async fn a_large_head_is_refused_with_431() {
-    let bench = Bench::start(ServerOptions::default()).await;
+    let fixture = Fixture::start(ServerOptions::default()).await;
     let long = format!(
         "GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
         "a".repeat(40 << 10)
     );
     assert!(
-        bench
+        fixture
             .exchange(long.as_bytes())
             .await
             .starts_with("HTTP/1.1 431 ")
@@ -305,7 +305,7 @@ async fn a_large_head_is_refused_with_431() {
         "X: y\r\n".repeat(101)
     );
     assert!(
-        bench
+        fixture
             .exchange(many.as_bytes())
             .await
             .starts_with("HTTP/1.1 431 ")
@@ -314,7 +314,7 @@ async fn a_large_head_is_refused_with_431() {
 
 #[tokio::test]
 async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection() {
-    let bench = Bench::start(ServerOptions::default()).await;
+    let fixture = Fixture::start(ServerOptions::default()).await;
     let refused = [
         "Content-Length: 5\r\nContent-Length: 6\r\n",
         "Content-Length: +5\r\n",
@@ -328,7 +328,7 @@ async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection(
     ];
     for framing in refused {
         let request = format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\nhello");
-        let answer = bench.exchange(request.as_bytes()).await;
+        let answer = fixture.exchange(request.as_bytes()).await;
         assert!(
             answer.starts_with("HTTP/1.1 400 "),
             "{framing:?} -> {answer}"
@@ -337,131 +337,131 @@ async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection(
     // RFC 9112, section 6.1: if both headers are present, the chunks are used, and the connection must not be used again.
     let both = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
                 0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
-    let answer = bench.exchange(both.as_bytes()).await;
+    let answer = fixture.exchange(both.as_bytes()).await;
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 1, "{answer}");
 }
 
 #[tokio::test]
 async fn connections_are_counted_while_they_are_open() {
-    let mut bench = Bench::start(ServerOptions::default()).await;
-    bench.exchange(GET).await;
-    assert_eq!(bench.entered.recv().await.unwrap(), "/");
-    let mut slow = bench.connect().await;
+    let mut fixture = Fixture::start(ServerOptions::default()).await;
+    fixture.exchange(GET).await;
+    assert_eq!(fixture.entered.recv().await.unwrap(), "/");
+    let mut slow = fixture.connect().await;
     slow.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
-    while bench.count.open() > 1 {
+    assert_eq!(fixture.entered.recv().await.unwrap(), "/slow");
+    while fixture.count.open() > 1 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((bench.count.open(), bench.count.accepted()), (1, 2));
+    assert_eq!((fixture.count.open(), fixture.count.accepted()), (1, 2));
 
-    bench.release.notify_one();
+    fixture.release.notify_one();
     read_to_end(&mut slow).await;
-    bench.shutdown.cancel();
-    bench.server.await.unwrap();
+    fixture.shutdown.cancel();
+    fixture.server.await.unwrap();
 
-    assert_eq!((bench.count.open(), bench.count.accepted()), (0, 2));
+    assert_eq!((fixture.count.open(), fixture.count.accepted()), (0, 2));
 }
 
 #[tokio::test]
 async fn shutdown_lets_a_request_under_way_finish_and_closes_idle_connections() {
-    let mut bench = Bench::start(ServerOptions::default()).await;
-    let mut idle = bench.connect().await;
+    let mut fixture = Fixture::start(ServerOptions::default()).await;
+    let mut idle = fixture.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(bench.entered.recv().await.unwrap(), "/");
-    let mut slow = bench.connect().await;
+    assert_eq!(fixture.entered.recv().await.unwrap(), "/");
+    let mut slow = fixture.connect().await;
     slow.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
+    assert_eq!(fixture.entered.recv().await.unwrap(), "/slow");
 
-    bench.shutdown.cancel();
+    fixture.shutdown.cancel();
     assert!(
         read_to_end(&mut idle).await.contains("ok"),
         "the idle connection is closed, not reset"
     );
-    bench.release.notify_one();
+    fixture.release.notify_one();
 
     let answer = read_to_end(&mut slow).await;
     assert!(
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("ok"),
         "{answer}"
     );
-    bench.server.await.unwrap();
+    fixture.server.await.unwrap();
     assert!(
-        TcpStream::connect(bench.address).await.is_err(),
+        TcpStream::connect(fixture.address).await.is_err(),
         "nobody listens any more"
     );
 }
 
 #[tokio::test]
 async fn a_request_that_outlives_the_grace_period_is_cut() {
-    let mut bench = Bench::start(ServerOptions {
+    let mut fixture = Fixture::start(ServerOptions {
         grace: Duration::from_millis(50),
         ..ServerOptions::default()
     })
     .await;
-    let mut slow = bench.connect().await;
+    let mut slow = fixture.connect().await;
     slow.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
-    bench.shutdown.cancel();
-    bench.server.await.unwrap();
+    assert_eq!(fixture.entered.recv().await.unwrap(), "/slow");
+    fixture.shutdown.cancel();
+    fixture.server.await.unwrap();
     assert_eq!(read_to_end(&mut slow).await, "");
 }
 
 #[tokio::test]
-async fn clients_without_a_connection_wait_for_their_turn_over_the_limit() {
-    let mut bench = Bench::with_connections(1, ServerOptions::default()).await;
-    let mut first = bench.connect().await;
+async fn clients_without_a_connection_wait_at_the_connection_limit() {
+    let mut fixture = Fixture::with_connections(1, ServerOptions::default()).await;
+    let mut first = fixture.connect().await;
     first
         .write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
-    let mut second = bench.connect_from(2).await;
+    assert_eq!(fixture.entered.recv().await.unwrap(), "/slow");
+    let mut second = fixture.connect_from(2).await;
     second.write_all(GET).await.unwrap();
     assert!(
-        bench.entered.try_recv().is_err(),
+        fixture.entered.try_recv().is_err(),
         "the second request has to wait"
     );
-    bench.release.notify_one();
+    fixture.release.notify_one();
     assert!(read_to_end(&mut first).await.contains("ok"));
     assert!(read_to_end(&mut second).await.contains("ok"));
 }
 
 #[tokio::test]
-async fn a_client_that_finds_no_place_keeps_none_from_one() {
-    let mut bench = Bench::with_connections(3, ServerOptions::default()).await;
-    let mut idle = bench.connect_from(2).await;
+async fn a_client_refused_a_connection_does_not_block_another_client() {
+    let mut fixture = Fixture::with_connections(3, ServerOptions::default()).await;
+    let mut idle = fixture.connect_from(2).await;
     let mut busy = Vec::new();
     for _ in 0..2 {
-        let mut stream = bench.connect_from(1).await;
+        let mut stream = fixture.connect_from(1).await;
         stream
             .write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
             .await
             .unwrap();
-        assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
+        assert_eq!(fixture.entered.recv().await.unwrap(), "/slow");
         busy.push(stream);
     }
     let told = || {
         let connections = QuotaResource::Connections;
         (
-            bench.quotas.refused(connections),
-            bench.quotas.revoked(connections),
+            fixture.quotas.refused(connections),
+            fixture.quotas.revoked(connections),
         )
     };
 
-    let mut further = bench.connect_from(1).await;
+    let mut further = fixture.connect_from(1).await;
     let closed = tokio::time::timeout(SOON, read_to_end(&mut further)).await;
     assert_eq!(closed.as_deref(), Ok(""));
     assert_eq!(told(), (1, 0), "the idle one is of a smaller client");
 
-    let mut newcomer = bench.connect_from(3).await;
+    let mut newcomer = fixture.connect_from(3).await;
     newcomer.write_all(GET).await.unwrap();
     let answer = tokio::time::timeout(SOON, read_to_end(&mut newcomer)).await;
     assert!(answer.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
@@ -470,14 +470,14 @@ async fn a_client_that_finds_no_place_keeps_none_from_one() {
 }
 
 #[tokio::test]
-async fn a_client_waits_for_its_first_place_alone_and_not_for_ever() {
+async fn a_client_waits_only_for_its_first_connection_and_not_forever() {
     let quotas = quotas(2);
     let peer = |last: u8| quotas.peer([127, 0, 0, last].into());
     let reserve = |last: u8| peer(last).reserve(QuotaResource::Connections, 1).unwrap();
     let (first, second) = (reserve(1), reserve(1));
     let in_time = |last: u8, patience: Duration| {
         let share = peer(last);
-        async move { tokio::time::timeout(SOON, place(&share, patience)).await }
+        async move { tokio::time::timeout(SOON, reserve_connection(&share, patience)).await }
     };
     let long = 2 * SOON;
 

@@ -51,15 +51,15 @@ impl ActivityWatch {
         (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 
-    pub(crate) fn look(&mut self, pulse: &ConnectionActivity, now: Instant) -> Diagnosis {
-        let requests = pulse.requests.load(Relaxed);
+    pub(crate) fn look(&mut self, activity: &ConnectionActivity, now: Instant) -> Diagnosis {
+        let requests = activity.requests.load(Relaxed);
         if requests == 0 {
-            return self.look_for_first_head(pulse, now);
+            return self.look_for_first_head(activity, now);
         }
-        let is_in_flight = pulse.in_flight.load(Relaxed) > 0;
-        let is_blocked = pulse.is_blocked.load(Relaxed);
-        self.note_movement(pulse, is_in_flight, now);
-        if self.is_head_late(pulse, is_in_flight, now) {
+        let is_in_flight = activity.in_flight.load(Relaxed) > 0;
+        let is_blocked = activity.is_blocked.load(Relaxed);
+        self.note_movement(activity, is_in_flight, now);
+        if self.is_head_late(activity, is_in_flight, now) {
             return Diagnosis::Stuck;
         }
         if is_in_flight && !is_blocked {
@@ -75,19 +75,22 @@ impl ActivityWatch {
 
     /// Checks a connection without a request. A client has no reason to connect before it has one. An HTTP/2 client that is not
     /// within a head is closed gracefully, any other client is cut.
-    fn look_for_first_head(&self, pulse: &ConnectionActivity, now: Instant) -> Diagnosis {
+    fn look_for_first_head(&self, activity: &ConnectionActivity, now: Instant) -> Diagnosis {
         if now.duration_since(self.moved_at) < self.header_timeout {
             Diagnosis::Alive
-        } else if pulse.is_multiplexed() && !pulse.is_amid_head.load(Relaxed) {
+        } else if activity.is_multiplexed() && !activity.is_amid_head.load(Relaxed) {
             Diagnosis::Idle
         } else {
             Diagnosis::Stuck
         }
     }
 
-    fn note_movement(&mut self, pulse: &ConnectionActivity, is_in_flight: bool, now: Instant) {
-        let (requests, written) = (pulse.requests.load(Relaxed), pulse.written.load(Relaxed));
-        let is_taken = if pulse.is_blocked.load(Relaxed) {
+    fn note_movement(&mut self, activity: &ConnectionActivity, is_in_flight: bool, now: Instant) {
+        let (requests, written) = (
+            activity.requests.load(Relaxed),
+            activity.written.load(Relaxed),
+        );
+        let is_taken = if activity.is_blocked.load(Relaxed) {
             // Single bytes do not count as progress.
             let enough = now.duration_since(self.moved_at).as_secs() * TRANSFER_BYTES_PER_S_MIN;
             written - self.written >= enough.max(1)
@@ -103,15 +106,16 @@ impl ActivityWatch {
     /// Whether the head that is arriving takes too long.
     fn is_head_late(
         &mut self,
-        pulse: &ConnectionActivity,
+        activity: &ConnectionActivity,
         is_in_flight: bool,
         now: Instant,
     ) -> bool {
-        let head = if pulse.is_multiplexed() {
-            let is_amid = pulse.is_amid_head.load(Relaxed);
-            is_amid.then(|| pulse.heads_ended.load(Relaxed))
+        let head = if activity.is_multiplexed() {
+            let is_amid = activity.is_amid_head.load(Relaxed);
+            is_amid.then(|| activity.heads_ended.load(Relaxed))
         } else {
-            let has_come = pulse.reads.load(Relaxed) > pulse.reads_when_answered.load(Relaxed);
+            let has_come =
+                activity.reads.load(Relaxed) > activity.reads_when_answered.load(Relaxed);
             (!is_in_flight && has_come).then_some(self.requests)
         };
         self.head = match (head, self.head) {
@@ -133,20 +137,20 @@ mod tests {
     const HEADER: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
 
-    struct Bench {
-        pulse: Arc<ConnectionActivity>,
+    struct Fixture {
+        activity: Arc<ConnectionActivity>,
         watch: ActivityWatch,
         start: Instant,
     }
 
-    impl Bench {
+    impl Fixture {
         fn new() -> Self {
             let start = Instant::now();
             let quotas = Quotas::new(QuotaTotals::default());
             let peer = quotas.peer([127, 0, 0, 1].into());
-            let place = peer.reserve(QuotaResource::Connections, 1).unwrap();
+            let reservation = peer.reserve(QuotaResource::Connections, 1).unwrap();
             Self {
-                pulse: Arc::new(ConnectionActivity::new(place)),
+                activity: Arc::new(ConnectionActivity::new(reservation)),
                 watch: ActivityWatch::new(HEADER, IDLE, start),
                 start,
             }
@@ -154,153 +158,153 @@ mod tests {
 
         fn at(&mut self, seconds: u64) -> Diagnosis {
             self.watch
-                .look(&self.pulse, self.start + Duration::from_secs(seconds))
+                .look(&self.activity, self.start + Duration::from_secs(seconds))
         }
 
         fn read(&self) {
-            self.pulse.reads.fetch_add(1, Relaxed);
+            self.activity.reads.fetch_add(1, Relaxed);
         }
     }
 
     #[test]
-    fn a_connection_that_says_nothing_has_the_time_of_a_head() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.at(9), Diagnosis::Alive);
-        assert_eq!(bench.at(10), Diagnosis::Stuck);
+    fn a_silent_connection_is_cut_after_the_header_timeout() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.at(9), Diagnosis::Alive);
+        assert_eq!(fixture.at(10), Diagnosis::Stuck);
     }
 
     #[test]
-    fn http2_without_a_request_has_the_time_of_a_head_whatever_else_comes() {
-        let mut bench = Bench::new();
-        bench.pulse.is_multiplexed.store(true, Relaxed);
+    fn an_http2_connection_without_a_request_ends_after_the_header_timeout() {
+        let mut fixture = Fixture::new();
+        fixture.activity.is_multiplexed.store(true, Relaxed);
         for second in 1..10 {
-            bench.read();
-            bench.pulse.heads_ended.fetch_add(1, Relaxed);
-            bench.pulse.written.fetch_add(17, Relaxed);
-            assert_eq!(bench.at(second), Diagnosis::Alive);
+            fixture.read();
+            fixture.activity.heads_ended.fetch_add(1, Relaxed);
+            fixture.activity.written.fetch_add(17, Relaxed);
+            assert_eq!(fixture.at(second), Diagnosis::Alive);
         }
-        assert_eq!(bench.at(10), Diagnosis::Idle);
-        bench.pulse.is_amid_head.store(true, Relaxed);
-        assert_eq!(bench.at(10), Diagnosis::Stuck);
+        assert_eq!(fixture.at(10), Diagnosis::Idle);
+        fixture.activity.is_amid_head.store(true, Relaxed);
+        assert_eq!(fixture.at(10), Diagnosis::Stuck);
     }
 
     #[test]
     fn a_later_head_of_http2_that_dribbles_in_is_cut_beside_other_requests() {
         for is_alone in [true, false] {
-            let mut bench = Bench::new();
-            let request = bench.pulse.request(http::Version::HTTP_2, false);
+            let mut fixture = Fixture::new();
+            let request = fixture.activity.request(http::Version::HTTP_2, false);
             let _in_flight = (!is_alone).then_some(request);
-            assert_eq!(bench.at(1), Diagnosis::Alive);
-            bench.pulse.is_amid_head.store(true, Relaxed);
-            assert_eq!(bench.at(5), Diagnosis::Alive);
-            bench.pulse.heads_ended.fetch_add(1, Relaxed);
+            assert_eq!(fixture.at(1), Diagnosis::Alive);
+            fixture.activity.is_amid_head.store(true, Relaxed);
+            assert_eq!(fixture.at(5), Diagnosis::Alive);
+            fixture.activity.heads_ended.fetch_add(1, Relaxed);
             for second in 6..16 {
-                bench.pulse.written.fetch_add(17, Relaxed);
+                fixture.activity.written.fetch_add(17, Relaxed);
                 assert_eq!(
-                    bench.at(second),
+                    fixture.at(second),
                     Diagnosis::Alive,
                     "it is another head since 6"
                 );
             }
-            assert_eq!(bench.at(16), Diagnosis::Stuck);
+            assert_eq!(fixture.at(16), Diagnosis::Stuck);
         }
     }
 
     #[test]
     fn pings_do_not_keep_an_idle_connection() {
-        let mut bench = Bench::new();
-        drop(bench.pulse.request(http::Version::HTTP_2, false));
+        let mut fixture = Fixture::new();
+        drop(fixture.activity.request(http::Version::HTTP_2, false));
         for second in 1..76 {
-            bench.read();
-            bench.pulse.written.fetch_add(17, Relaxed);
-            assert_eq!(bench.at(second), Diagnosis::Alive);
+            fixture.read();
+            fixture.activity.written.fetch_add(17, Relaxed);
+            assert_eq!(fixture.at(second), Diagnosis::Alive);
         }
-        assert_eq!(bench.at(76), Diagnosis::Idle);
+        assert_eq!(fixture.at(76), Diagnosis::Idle);
     }
 
     #[test]
     fn a_head_that_dribbles_in_is_cut_however_many_bytes_come() {
-        let mut bench = Bench::new();
+        let mut fixture = Fixture::new();
         for second in 1..10 {
-            bench.read();
-            assert_eq!(bench.at(second), Diagnosis::Alive);
+            fixture.read();
+            assert_eq!(fixture.at(second), Diagnosis::Alive);
         }
-        bench.read();
-        assert_eq!(bench.at(10), Diagnosis::Stuck);
+        fixture.read();
+        assert_eq!(fixture.at(10), Diagnosis::Stuck);
     }
 
     #[test]
     fn a_second_head_that_dribbles_in_is_cut_as_well() {
-        let mut bench = Bench::new();
-        bench.read();
-        drop(bench.pulse.request(http::Version::HTTP_11, false));
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        assert_eq!(bench.at(30), Diagnosis::Alive);
-        bench.read();
-        assert_eq!(bench.at(31), Diagnosis::Alive);
-        assert_eq!(bench.at(41), Diagnosis::Stuck);
+        let mut fixture = Fixture::new();
+        fixture.read();
+        drop(fixture.activity.request(http::Version::HTTP_11, false));
+        assert_eq!(fixture.at(1), Diagnosis::Alive);
+        assert_eq!(fixture.at(30), Diagnosis::Alive);
+        fixture.read();
+        assert_eq!(fixture.at(31), Diagnosis::Alive);
+        assert_eq!(fixture.at(41), Diagnosis::Stuck);
     }
 
     #[test]
-    fn http2_frames_between_requests_are_no_head() {
-        let mut bench = Bench::new();
-        bench.read();
-        drop(bench.pulse.request(http::Version::HTTP_2, false));
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.read();
-        assert_eq!(bench.at(2), Diagnosis::Alive);
-        assert_eq!(bench.at(20), Diagnosis::Alive);
-        assert_eq!(bench.at(76), Diagnosis::Idle);
+    fn http2_frames_between_requests_do_not_count_as_a_head() {
+        let mut fixture = Fixture::new();
+        fixture.read();
+        drop(fixture.activity.request(http::Version::HTTP_2, false));
+        assert_eq!(fixture.at(1), Diagnosis::Alive);
+        fixture.read();
+        assert_eq!(fixture.at(2), Diagnosis::Alive);
+        assert_eq!(fixture.at(20), Diagnosis::Alive);
+        assert_eq!(fixture.at(76), Diagnosis::Idle);
     }
 
     #[test]
     fn a_slow_guest_is_not_the_clients_fault() {
-        let mut bench = Bench::new();
-        bench.read();
-        let request = bench.pulse.request(http::Version::HTTP_11, false);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        assert_eq!(bench.at(500), Diagnosis::Alive);
+        let mut fixture = Fixture::new();
+        fixture.read();
+        let request = fixture.activity.request(http::Version::HTTP_11, false);
+        assert_eq!(fixture.at(1), Diagnosis::Alive);
+        assert_eq!(fixture.at(500), Diagnosis::Alive);
         drop(request);
-        assert_eq!(bench.at(501), Diagnosis::Alive);
-        assert_eq!(bench.at(575), Diagnosis::Idle);
+        assert_eq!(fixture.at(501), Diagnosis::Alive);
+        assert_eq!(fixture.at(575), Diagnosis::Idle);
     }
 
     #[test]
     fn a_client_that_takes_no_bytes_is_cut() {
-        let mut bench = Bench::new();
-        let _request = bench.pulse.request(http::Version::HTTP_11, false);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.pulse.is_blocked.store(true, Relaxed);
-        assert_eq!(bench.at(75), Diagnosis::Alive);
-        assert_eq!(bench.at(76), Diagnosis::Stuck);
+        let mut fixture = Fixture::new();
+        let _request = fixture.activity.request(http::Version::HTTP_11, false);
+        assert_eq!(fixture.at(1), Diagnosis::Alive);
+        fixture.activity.is_blocked.store(true, Relaxed);
+        assert_eq!(fixture.at(75), Diagnosis::Alive);
+        assert_eq!(fixture.at(76), Diagnosis::Stuck);
     }
 
     #[test]
     fn a_client_that_takes_bytes_one_by_one_is_cut() {
-        let mut bench = Bench::new();
-        let _request = bench.pulse.request(http::Version::HTTP_11, false);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.pulse.is_blocked.store(true, Relaxed);
+        let mut fixture = Fixture::new();
+        let _request = fixture.activity.request(http::Version::HTTP_11, false);
+        assert_eq!(fixture.at(1), Diagnosis::Alive);
+        fixture.activity.is_blocked.store(true, Relaxed);
         for second in 2..76 {
-            bench.pulse.written.fetch_add(1, Relaxed);
-            assert_eq!(bench.at(second), Diagnosis::Alive);
+            fixture.activity.written.fetch_add(1, Relaxed);
+            assert_eq!(fixture.at(second), Diagnosis::Alive);
         }
-        bench.pulse.written.fetch_add(1, Relaxed);
-        assert_eq!(bench.at(76), Diagnosis::Stuck);
+        fixture.activity.written.fetch_add(1, Relaxed);
+        assert_eq!(fixture.at(76), Diagnosis::Stuck);
     }
 
     #[test]
-    fn a_client_that_takes_enough_may_take_its_time() {
-        let mut bench = Bench::new();
-        let _request = bench.pulse.request(http::Version::HTTP_11, false);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.pulse.is_blocked.store(true, Relaxed);
+    fn a_client_that_takes_bytes_at_the_minimum_rate_is_never_cut() {
+        let mut fixture = Fixture::new();
+        let _request = fixture.activity.request(http::Version::HTTP_11, false);
+        assert_eq!(fixture.at(1), Diagnosis::Alive);
+        fixture.activity.is_blocked.store(true, Relaxed);
         for second in 2..500 {
-            bench
-                .pulse
+            fixture
+                .activity
                 .written
                 .fetch_add(TRANSFER_BYTES_PER_S_MIN, Relaxed);
-            assert_eq!(bench.at(second), Diagnosis::Alive);
+            assert_eq!(fixture.at(second), Diagnosis::Alive);
         }
     }
 }

@@ -11,8 +11,8 @@ pub trait Attempt: Send {
 
     /// Runs the guest once, from the start, on its own instance, up to the release point. `number` counts from 1.
     ///
-    /// When a call on `session` returns [`Interrupted`](crate::SessionCallError::Interrupted), the run must end. It may return any failure, because
-    /// the caller knows the reason.
+    /// When a call on `session` returns [`Interrupted`](crate::SessionCallError::Interrupted), the run must end. It may return any
+    /// failure, because the caller knows the reason.
     ///
     /// # Errors
     /// Fails when the guest gave no answer. Such a run commits only changes that the guest has saved.

@@ -8,8 +8,9 @@
 //! `host/docs/decisions` has the reasons.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::options::SessionOptions;
@@ -64,7 +65,7 @@ impl FoldQueue {
     /// Offers a candidate's changes until a commit includes them or the candidate withdraws them.
     pub(crate) fn offer(&self, candidate: FoldCandidate) -> (u64, oneshot::Receiver<FoldResult>) {
         let (sender, receiver) = oneshot::channel();
-        let mut queue = self.lock();
+        let mut queue = self.0.lock();
         let number = queue.next_number;
         queue.next_number += 1;
         queue.waiting.push(FoldEntry {
@@ -77,7 +78,7 @@ impl FoldQueue {
 
     /// Takes a candidate's changes back. Returns `None` if they are in a commit; the channel then delivers the result.
     pub(crate) fn withdraw(&self, number: u64) -> Option<Box<Transaction>> {
-        let mut queue = self.lock();
+        let mut queue = self.0.lock();
         let Ok(index) = queue.waiting.binary_search_by_key(&number, |it| it.number) else {
             queue.in_commit.remove(&number);
             return None;
@@ -97,7 +98,7 @@ impl FoldQueue {
         let Some(mut newest) = planned.after().cloned() else {
             return folded;
         };
-        let mut queue = self.lock();
+        let mut queue = self.0.lock();
         for mut waiting in std::mem::take(&mut queue.waiting) {
             // No request continues with a session that this commit makes expire.
             let is_alive = newest.record.expires_at_s >= round_to_seconds(now_ms);
@@ -119,11 +120,6 @@ impl FoldQueue {
             folded.queue = Some(Arc::clone(self));
         }
         folded
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FoldQueueState> {
-        // After a panic, candidates are lost at most; they learn this from their closed channels.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,7 +170,7 @@ impl FoldedCommit {
 
     fn notify(self, result: impl Fn(Box<Transaction>, Box<CommitDecision>) -> FoldResult) {
         let Some(queue) = self.queue else { return };
-        let mut queue = queue.lock();
+        let mut queue = queue.0.lock();
         for (waiting, decision) in self.entries {
             queue.in_commit.remove(&waiting.number);
             waiting.notify(|transaction| result(transaction, decision));
@@ -184,7 +180,7 @@ impl FoldedCommit {
     /// Handles a commit that wrote nothing. Candidates that still wait can be folded into the next commit.
     pub(crate) fn return_to_queue(self) {
         let Some(queue) = self.queue else { return };
-        let mut queue = queue.lock();
+        let mut queue = queue.0.lock();
         for (waiting, _) in self.entries {
             match queue.in_commit.remove(&waiting.number) {
                 true => queue.waiting.push(waiting),

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_exact_or_a_beginning() {
+    fn a_key_pattern_is_an_exact_key_or_a_prefix() {
         let patterns = KeyPatterns::new(["user", "cart.*"]);
         assert!(
             patterns.covers("user") && patterns.covers("cart.items") && patterns.covers("cart.")

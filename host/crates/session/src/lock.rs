@@ -4,10 +4,11 @@
 //! A session has a lock only while a request holds it or waits for it. While there are no locks, a check costs one atomic load.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fold::FoldQueue;
@@ -47,22 +48,22 @@ impl SessionLocks {
 
     /// Returns whether a request holds the session lock or waits for it.
     pub(crate) fn is_contended(&self, id: &SessionId) -> bool {
-        self.contended.load(Ordering::Relaxed) > 0 && self.lock().contains_key(id)
+        self.contended.load(Ordering::Relaxed) > 0 && self.by_id.lock().contains_key(id)
     }
 
-    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `reservation` may be revoked.
     ///
     /// Cancel safety: a dropped call leaves the queue.
     ///
     /// # Errors
-    /// Fails when too many requests wait already, the deadline passes first, or `place` was revoked.
+    /// Fails when too many requests wait already, the deadline passes first, or `reservation` was revoked.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         id: &SessionId,
         deadline: Instant,
-        place: Option<Reservation>,
+        reservation: Option<Reservation>,
     ) -> Result<SessionLockGuard, LockUnavailable> {
-        self.enter_queue(id)?.wait(deadline, place).await
+        self.enter_queue(id)?.wait(deadline, reservation).await
     }
 
     /// Reserves a position in the session's queue. The order is determined when the position first waits for the lock.
@@ -73,7 +74,7 @@ impl SessionLocks {
         self: &Arc<Self>,
         id: &SessionId,
     ) -> Result<QueuePosition, LockUnavailable> {
-        let mut by_id = self.lock();
+        let mut by_id = self.by_id.lock();
         if by_id
             .get(id)
             .is_some_and(|lock| lock.users > self.waiters_max)
@@ -95,11 +96,6 @@ impl SessionLocks {
             semaphore: Arc::clone(&lock.semaphore),
             fold_queue: Arc::clone(&lock.fold_queue),
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, SessionLock>> {
-        // No code panics while it holds this lock with the map half changed, so a poisoned lock can be used.
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
@@ -138,21 +134,24 @@ impl QueuePosition {
         &self.fold_queue
     }
 
-    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `reservation` may be revoked.
     ///
     /// Cancel safety: a dropped call leaves the queue.
     ///
     /// # Errors
-    /// Fails when the deadline passes first, or `place` was revoked.
+    /// Fails when the deadline passes first, or `reservation` was revoked.
     pub(crate) async fn wait(
         self,
         deadline: Instant,
-        place: Option<Reservation>,
+        reservation: Option<Reservation>,
     ) -> Result<SessionLockGuard, LockUnavailable> {
         let permit = Arc::clone(&self.semaphore).acquire_owned();
         let permit = tokio::time::timeout_at(deadline.into(), permit);
-        let permit = match place {
-            Some(place) => place.queued(permit).await.map_err(|_| LockUnavailable)?,
+        let permit = match reservation {
+            Some(reservation) => reservation
+                .queued(permit)
+                .await
+                .map_err(|_| LockUnavailable)?,
             None => permit.await,
         };
         let permit = permit
@@ -167,7 +166,7 @@ impl QueuePosition {
 
 impl Drop for QueuePosition {
     fn drop(&mut self) {
-        let mut by_id = self.locks.lock();
+        let mut by_id = self.locks.by_id.lock();
         if let Some(lock) = by_id.get_mut(&self.id) {
             lock.users -= 1;
             if lock.users == 0 {
@@ -199,7 +198,7 @@ mod tests {
             let (locks, id, order) = (Arc::clone(&locks), id.clone(), Arc::clone(&order));
             waiting.push(tokio::spawn(async move {
                 let _held = locks.acquire(&id, soon(), None).await.unwrap();
-                order.lock().unwrap().push(n);
+                order.lock().push(n);
             }));
             tokio::task::yield_now().await;
         }
@@ -209,7 +208,7 @@ mod tests {
             task.await.unwrap();
         }
 
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(*order.lock(), [0, 1, 2, 3]);
         assert_eq!(locks.contended(), 0);
     }
 

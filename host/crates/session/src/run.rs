@@ -38,7 +38,7 @@ pub(crate) struct SessionRun {
     link: LinkSecurity,
     deadline: Deadline,
     /// The request's reservation among the requests under way.
-    place: Option<Reservation>,
+    reservation: Option<Reservation>,
     presented: PresentedCookie,
     /// The sessions that the visit's cookies name.
     claim: RowClaim,
@@ -145,7 +145,7 @@ impl SessionRun {
             check: start.check,
             link: LinkSecurity::of(visit),
             deadline: visit.deadline.clone(),
-            place: visit.place.clone(),
+            reservation: visit.reservation.clone(),
             presented: cookies.presented,
             claim: cookies.claim,
             lock,
@@ -170,8 +170,8 @@ impl SessionRun {
         self.deadline.at()
     }
 
-    pub(crate) fn place(&self) -> Option<Reservation> {
-        self.place.clone()
+    pub(crate) fn reservation(&self) -> Option<Reservation> {
+        self.reservation.clone()
     }
 
     pub(crate) fn is_saved(&self) -> bool {

@@ -81,8 +81,9 @@ impl StartState {
             RowClaim::Nothing | RowClaim::One(_) | RowClaim::Several(_) => None,
         };
         if let Some(id) = session {
-            let (deadline, place) = (visit.deadline.at(), visit.place.clone());
-            lock.acquire(&shared.locks, &id, deadline, place).await?;
+            let (deadline, reservation) = (visit.deadline.at(), visit.reservation.clone());
+            lock.acquire(&shared.locks, &id, deadline, reservation)
+                .await?;
         }
         let link = LinkSecurity::of(visit);
         Ok(match claim {

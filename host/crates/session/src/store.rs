@@ -8,6 +8,7 @@
 pub mod contract;
 pub mod copy;
 pub mod examine;
+pub mod layer;
 pub mod memory;
 pub mod metered;
 pub mod reaper;
@@ -100,7 +101,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Adds the metrics that only this kind of store has.
-    fn tell(&self, _scrape: &Scrape) {}
+    fn collect_into(&self, _scrape: &Scrape) {}
 }
 
 /// The state of one server in a store's list. Only for the operator: it names servers and their errors.

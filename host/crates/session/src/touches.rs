@@ -3,9 +3,10 @@
 //! touch is due.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::record::SessionId;
@@ -40,7 +41,7 @@ impl Touches {
         clock: &Clock,
         tasks: &TaskTracker,
     ) -> bool {
-        let mut pending = self.lock();
+        let mut pending = self.pending.lock();
         let known = |all: &HashMap<SessionId, i64>| {
             all.get(&touch.id)
                 .is_some_and(|at_s| *at_s >= touch.expires_at_s)
@@ -71,7 +72,7 @@ impl Touches {
     }
 
     fn next_batch(&self) -> Option<Vec<Touch>> {
-        let mut pending = self.lock();
+        let mut pending = self.pending.lock();
         let batch = std::mem::take(&mut pending.waiting);
         if batch.is_empty() {
             pending.under_way = None;
@@ -84,10 +85,5 @@ impl Touches {
         let touches = batch.iter().map(touch).collect();
         pending.under_way = Some(batch);
         Some(touches)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, PendingTouches> {
-        // No code panics while it holds this lock with the state half changed.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

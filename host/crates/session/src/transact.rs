@@ -227,7 +227,7 @@ async fn run_on(run: &mut SessionRun, newer: NewerRow) -> Result<NextRun, Transa
     if lock.is_taken() {
         return Ok((LoadPhase::on_row(&shared, base, link).into(), lock));
     }
-    lock.acquire(&shared.locks, &base.id, run.deadline(), run.place())
+    lock.acquire(&shared.locks, &base.id, run.deadline(), run.reservation())
         .await?;
     // Other requests of this process may have changed the session during the wait. They left the row that they wrote.
     if let Some(newest) = shared.snapshots.newest(&base) {

@@ -26,7 +26,7 @@ pub struct Visit {
     pub start: VisitStart,
     /// The request's reservation among the requests under way. While the visit waits for the session lock, a request of
     /// another client may take the reservation; the visit is then refused.
-    pub place: Option<Reservation>,
+    pub reservation: Option<Reservation>,
 }
 
 /// How the first run of a visit starts.

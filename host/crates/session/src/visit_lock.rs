@@ -30,16 +30,16 @@ impl VisitLock {
     /// Waits for the session lock, unless it is already held.
     ///
     /// # Errors
-    /// Fails when the queue is full, the deadline passes, or the reservation `place` is revoked.
+    /// Fails when the queue is full, the deadline passes, or the reservation `reservation` is revoked.
     pub(crate) async fn acquire(
         &mut self,
         locks: &Arc<SessionLocks>,
         id: &SessionId,
         deadline: Instant,
-        place: Option<Reservation>,
+        reservation: Option<Reservation>,
     ) -> Result<(), LockUnavailable> {
         if self.guard.is_none() {
-            self.guard = Some(locks.acquire(id, deadline, place).await?);
+            self.guard = Some(locks.acquire(id, deadline, reservation).await?);
         }
         Ok(())
     }

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_gives_connections_and_refuses_statements_is_one_failure() {
+    fn a_server_that_connects_but_refuses_statements_is_reported_once() {
         let (mut circuit, mut now) = (CircuitBreaker::default(), Instant::now());
         let (mut reported, mut tries) = (0, 0);
         let end = now + 4 * TRIAL;

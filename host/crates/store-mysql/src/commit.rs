@@ -225,7 +225,7 @@ mod tests {
     use crate::error::StatementProgress;
 
     #[test]
-    fn a_rollback_for_another_transaction_is_told_from_a_swap_that_missed() {
+    fn a_rollback_is_distinguished_from_a_conflict() {
         let verdict = |class| verdict_of(&StatementError::new(class, StatementProgress::Sent, ""));
         assert!(matches!(
             verdict(StatementErrorClass::Duplicate),

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_decides_and_silence_does_not() {
+    fn only_errors_that_leave_the_outcome_open_are_undecided() {
         let is_undecided =
             |error: Error, progress| StatementError::from_driver(&error, progress).is_undecided();
         for code in [1213, 1020, 1205, 1062, 1290, 1836, 1406, 1146, 1040] {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn at_start_the_culprit_is_told_and_a_host_that_may_come_back_excuses_the_others() {
+    fn at_start_the_setting_at_fault_is_named_unless_a_server_may_come_back() {
         let fault =
             |code| StatementError::from_driver(&server(code, ""), StatementProgress::NotSent);
         let culprit = |code| fault(code).to_connect_error().culprit;
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_tell_the_request_what_to_do() {
+    fn server_errors_are_mapped_to_store_error_kinds() {
         let kind = |code| {
             let fault = StatementError::from_driver(&server(code, ""), StatementProgress::Sent);
             fault.to_store_error().kind

@@ -221,7 +221,7 @@ impl SessionStore for MysqlStore {
         })
     }
 
-    fn tell(&self, scrape: &Scrape) {
+    fn collect_into(&self, scrape: &Scrape) {
         self.shared.servers.add_metrics(scrape);
     }
 }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_could_leave_their_backticks_are_refused() {
+    fn identifiers_that_could_escape_their_backticks_are_refused() {
         for name in ["", "a`b", "a b", "a.b", "tablé", "a\0", &"x".repeat(65)] {
             assert!(Identifier::new(name).is_err(), "{name:?}");
         }

@@ -13,11 +13,12 @@ mod permit;
 mod pooled_connection;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql_async::{Conn, Opts};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 
@@ -126,11 +127,11 @@ impl ServerPool {
 
     /// Returns the reason why the server is currently not used.
     pub(crate) fn refusal(&self) -> Option<StatementError> {
-        self.lock().circuit.refusal(Instant::now())
+        self.state.lock().circuit.refusal(Instant::now())
     }
 
     pub(crate) fn usage(&self) -> PoolUsage {
-        let state = self.lock();
+        let state = self.state.lock();
         PoolUsage {
             open: state.open,
             most: state.size.now(),
@@ -192,23 +193,23 @@ impl ServerPool {
 
     /// Records that the server gives connections again, so that requests do not have to find out one by one.
     pub(crate) fn is_back(&self) {
-        self.lock().circuit.connected(Instant::now());
+        self.state.lock().circuit.connected(Instant::now());
     }
 
     /// Returns how often all connections were dropped.
     pub(crate) fn generation(&self) -> u64 {
-        self.lock().generation
+        self.state.lock().generation
     }
 
     /// Stops using the server for a while because of this fault.
     pub(crate) fn leave(&self, fault: &StatementError) {
-        let generation = self.lock().generation;
+        let generation = self.state.lock().generation;
         self.give_up(generation, fault, ProbeGuard(None));
     }
 
     /// Closes all connections. Those in use close when they are given back.
     pub(crate) fn close_all(&self) {
-        let old = self.renew(&mut self.lock());
+        let old = self.renew(&mut self.state.lock());
         drop(old);
     }
 
@@ -217,7 +218,7 @@ impl ServerPool {
         if self.permits.available_permits() > 0 {
             return;
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.size.grow(Instant::now()) {
             state.idle.push_front(PoolSlot::new(&self.driver_options));
             drop(state);
@@ -227,7 +228,7 @@ impl ServerPool {
 
     /// Opens the circuit and drops all idle connections, unless that has already happened since `generation`.
     fn give_up(&self, generation: u64, fault: &StatementError, mut probe: ProbeGuard<'_>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.generation != generation {
             drop(state);
             return;
@@ -269,14 +270,14 @@ impl ServerPool {
             }
             StatementErrorClass::TimedOut => {
                 let timeouts = self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-                if timeouts >= TIMEOUTS_MAX || self.lock().circuit.is_probed() {
+                if timeouts >= TIMEOUTS_MAX || self.state.lock().circuit.is_probed() {
                     self.give_up(generation, fault, ProbeGuard(None));
                 }
             }
             // The connection died while it was idle, and so did the other idle ones. Over TCP the driver detects this
             // itself.
             StatementErrorClass::ConnectionLost if fault.progress == StatementProgress::NotSent => {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if state.generation == generation {
                     let old = self.renew(&mut state);
                     drop(state);
@@ -290,7 +291,7 @@ impl ServerPool {
 
     fn answered(&self, generation: u64) {
         self.timeouts_in_a_row.store(0, Ordering::Relaxed);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // An answer on a connection of an older generation proves nothing about the newer ones.
         let is_back = state.generation == generation && state.circuit.answered(Instant::now());
         drop(state);
@@ -323,17 +324,12 @@ impl ServerPool {
             detail,
         )
     }
-
-    fn lock(&self) -> MutexGuard<'_, ServerPoolState> {
-        // No code panics in the middle of a change of the state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for ProbeGuard<'_> {
     fn drop(&mut self) {
         if let Some(server) = self.0 {
-            server.lock().circuit.abandon_probe();
+            server.state.lock().circuit.abandon_probe();
         }
     }
 }

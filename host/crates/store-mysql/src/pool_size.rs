@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_takes_places_and_they_come_back_one_by_one() {
+    fn a_refusal_shrinks_the_pool_and_it_grows_back_one_by_one() {
         let (mut size, start) = (PoolSize::new(10), Instant::now());
         assert!(!size.grow(start), "it is whole");
         assert!(size.shrink(6, start), "it was whole");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_happens_there_is_one_place_and_never_more_than_are_wanted() {
+    fn the_pool_size_stays_between_one_and_the_configured_maximum() {
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..200 {
             let most = random.usize(1..12);

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_cut_to_what_the_column_holds() {
+    fn expiry_times_are_clamped_to_the_range_of_the_column() {
         assert_eq!(expires_value(-1), Value::Int(0));
         assert_eq!(expires_value(1_800_000_000), Value::Int(1_800_000_000));
         assert_eq!(expires_value(i64::MAX), Value::Int(4_294_967_295));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn hexadecimal_is_as_the_server_writes_it() {
+    fn hexadecimal_is_written_in_upper_case_as_the_server_does() {
         assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000FA5FF");
         assert_eq!(hex(&[]), "");
     }

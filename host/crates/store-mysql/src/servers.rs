@@ -7,7 +7,7 @@ mod fallback;
 mod log;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::choice::{ServerChoice, ServerFailure, ServerSearch, ServingOutcome};
@@ -20,6 +20,7 @@ use super::pool::{PoolTimeouts, ServerPool};
 use cloakroom_base::telemetry::metrics::{Counter, counter};
 use cloakroom_session::record::SessionId;
 use fallback::FallbackPeriod;
+use parking_lot::Mutex;
 
 pub(crate) use super::pool::PooledConnection;
 pub(crate) use watch::ServerWatch;
@@ -110,7 +111,7 @@ impl ServerList {
         deadline: Instant,
     ) -> Result<Option<PooledConnection<'_>>, StatementError> {
         let (mut search, in_use) = {
-            let mut choice = self.choice();
+            let mut choice = self.choice.lock();
             (choice.search(), choice.current())
         };
         let mut faults = Vec::new();
@@ -161,7 +162,7 @@ impl ServerList {
             return ServingOutcome::Foreign;
         };
         let now = Instant::now();
-        let mut choice = self.choice();
+        let mut choice = self.choice.lock();
         let before = choice.current();
         // A check may have read the description of the server in use, with no request since then.
         if let Some(in_use) = self.servers[before].server() {
@@ -172,7 +173,7 @@ impl ServerList {
         let reason = || StatementError::of_all(faults).detail;
         match found {
             ServingOutcome::Adopted => self.switched(before, index, &reason()),
-            ServingOutcome::Fallback if self.fallback().record(index, now) => {
+            ServingOutcome::Fallback if self.fallback.lock().record(index, now) => {
                 self.log_fallback(before, index, &reason());
             }
             ServingOutcome::Fallback
@@ -187,7 +188,7 @@ impl ServerList {
     fn foreign(&self, index: usize) -> StatementError {
         let server = &self.servers[index];
         let is = server.server().map(|it| it.to_string());
-        let wanted = match self.choice().cluster() {
+        let wanted = match self.choice.lock().cluster() {
             Some(cluster) => format!("the store uses {cluster}"),
             None => "only members of the same cluster help each other out".to_owned(),
         };
@@ -208,14 +209,14 @@ impl ServerList {
     fn switched(&self, before: usize, index: usize, reason: &str) {
         self.switches.inc();
         self.servers[before].close_all();
-        self.locked().changed();
-        self.fallback().end();
+        self.locked.lock().changed();
+        self.fallback.lock().end();
         self.log_switch(index, reason);
     }
 
     /// Returns the reason why no server can be used: the answer of each, and the names of the barred servers.
     fn of_all(&self, faults: &[StatementError]) -> StatementError {
-        let choice = self.choice();
+        let choice = self.choice.lock();
         let barred: Vec<_> = (0..self.servers.len())
             .filter(|index| choice.is_barred(*index) && *index != choice.current())
             .map(|index| self.servers[index].name())
@@ -235,11 +236,11 @@ impl ServerList {
     /// row, all rows of the server are treated as locked, and another server is used if one takes writes.
     pub(crate) fn note_change(&self, id: &SessionId, outcome: Result<(), &StatementError>) {
         match outcome {
-            Ok(()) => self.locked().changed(),
+            Ok(()) => self.locked.lock().changed(),
             Err(fault) => {
-                let is_all = self.is_lock_wait(fault) && self.locked().waited(id);
+                let is_all = self.is_lock_wait(fault) && self.locked.lock().waited(id);
                 if is_all {
-                    self.choice().suspect_locked();
+                    self.choice.lock().suspect_locked();
                 }
             }
         }
@@ -259,7 +260,7 @@ impl ServerList {
         };
         is_wait
             && fault.origin.is_some_and(|origin| {
-                origin.server == self.choice().current()
+                origin.server == self.choice.lock().current()
                     && origin.generation == self.servers[origin.server].generation()
             })
     }
@@ -278,7 +279,7 @@ impl ServerList {
         drop(connection);
         // Each connection reads the server's description before it is handed out.
         if let Some(server) = first.server() {
-            let mut choice = self.choice();
+            let mut choice = self.choice.lock();
             let before = choice.current();
             choice.prefer_first(&server);
             drop(choice);
@@ -299,19 +300,6 @@ impl ServerList {
             error.remedy = remedy;
         }
         error
-    }
-
-    fn choice(&self) -> MutexGuard<'_, ServerChoice> {
-        // No code panics in the middle of a change of the choice.
-        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fallback(&self) -> MutexGuard<'_, FallbackPeriod> {
-        self.fallback.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn locked(&self) -> MutexGuard<'_, LockedServer> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

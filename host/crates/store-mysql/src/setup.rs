@@ -1,11 +1,12 @@
 //! Prepares a new connection: session settings, the server's variables, causality. Rejects a server that cannot serve
 //! now.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Error};
+use parking_lot::Mutex;
 
 use super::error::{ReadOnlyServer, StatementError, StatementErrorClass, StatementProgress};
 use super::server::{
@@ -46,17 +47,12 @@ struct RefusedServer {
 impl LearnedFacts {
     /// Returns the server as the last connection described it.
     pub(crate) fn server(&self) -> Option<ServerDescription> {
-        self.lock().server.clone()
+        self.0.lock().server.clone()
     }
 
     /// Returns the SQL that an administrator must run before the account can be used on this server.
     pub(crate) fn remedy(&self) -> Option<String> {
-        self.lock().remedy.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LearnedState> {
-        // No code panics in the middle of a change of it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remedy.clone()
     }
 }
 
@@ -104,7 +100,7 @@ pub(crate) fn set_up<'a>(
             Ok(None) => {}
             Err(detail) => return Err(refused_server(StatementErrorClass::Broken, detail)),
         }
-        let mut state = learned.lock();
+        let mut state = learned.0.lock();
         state.server = Some(facts.server(membership));
         state.remedy = None;
         Ok(())
@@ -138,7 +134,7 @@ async fn membership(
         .query::<(Option<i64>, Option<String>), _>(GROUP_MEMBERS)
         .await;
     let Some(members) = accept_refusal(members, &NO_SUCH_TABLE)? else {
-        if !std::mem::replace(&mut learned.lock().is_unknown_state_logged, true) {
+        if !std::mem::replace(&mut learned.0.lock().is_unknown_state_logged, true) {
             tracing::warn!(
                 grant = MEMBERS_RIGHT,
                 "the account of the session store may not read the members of the group: a server that was left after a failure is \
@@ -194,7 +190,7 @@ async fn set_causality(
     let detail = format!(
         "the account may not run `{sql}` (server error {code}); without {variable} a logout is not seen by every host: {remedy}"
     );
-    learned.lock().remedy = Some(remedy);
+    learned.0.lock().remedy = Some(remedy);
     Err(refused_server(StatementErrorClass::Broken, detail))
 }
 
@@ -242,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_that_lacks_something_is_used_without_it() {
+    fn only_errors_of_a_missing_variable_or_table_are_ignored_at_setup() {
         let accept = |code, accepted: &[u16]| {
             let error = mysql_async::ServerError {
                 code,
@@ -262,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_was_turned_away_keeps_its_reason() {
+    fn a_refused_server_keeps_its_error_class_and_reason() {
         let fault = fault_of(&refused_server(
             StatementErrorClass::ServerUnfit,
             "not ready",

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn without_our_columns_nothing_names_them() {
+    fn without_the_cloakroom_columns_no_statement_names_them() {
         let columns = TableColumns {
             has_token: false,
             has_created: false,
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_come_in_few_shapes() {
+    fn row_counts_are_rounded_up_to_a_few_statement_sizes() {
         let sql = TableStatements::new(&SchemaNames::default(), OURS);
         for (rows, expected) in [
             (1, 1),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_insert_is_never_filled_up() {
+    fn an_insert_is_rounded_down_and_never_padded() {
         let sql = TableStatements::new(&SchemaNames::default(), OURS);
         for (rows, expected) in [(1, 1), (3, 2), (64, 64), (127, 64), (128, 128)] {
             let (size, text) = sql.insert_many(rows);

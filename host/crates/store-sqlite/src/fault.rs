@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_that_may_pass_is_unavailable_and_a_corrupt_file_is_broken() {
+    fn transient_errors_are_unavailable_and_a_corrupt_file_is_broken() {
         let kind = |code| store_error(&failure(code), "testing").kind;
         for code in [
             ffi::SQLITE_FULL,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_flush_or_write_is_the_disks_and_a_full_disk_is_not() {
+    fn a_failed_flush_or_write_is_a_disk_failure_and_a_full_disk_is_not() {
         for code in [
             ffi::SQLITE_IOERR_FSYNC,
             ffi::SQLITE_IOERR_WRITE,

@@ -109,7 +109,7 @@ impl SqliteStore {
 
         let (reads, read_jobs) = mpsc::sync_channel(options.queue_calls_max);
         store.reads = Some(reads);
-        let read_jobs = Arc::new(std::sync::Mutex::new(read_jobs));
+        let read_jobs = Arc::new(parking_lot::Mutex::new(read_jobs));
         for _ in 0..READERS {
             let reader = SqliteReader::new(database.connect_reader()?, read_jobs.clone());
             let thread = start("sqlite-reader", move || reader.run())?;

@@ -1,8 +1,9 @@
 //! A thread that reads rows over a connection that cannot write. Shares only the queue with other threads.
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -57,7 +58,7 @@ impl SqliteReader {
     /// Waits for a job while holding the lock. The other reader then waits for the lock and not for the queue, which
     /// makes no difference to it.
     fn next(&self) -> Option<ReadJob> {
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.jobs.lock();
         jobs.recv().ok()
     }
 }

@@ -7,8 +7,9 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params};
@@ -154,7 +155,7 @@ impl SqliteScan {
         let connection = Arc::clone(&self.connection);
         let task = tokio::task::spawn_blocking(move || {
             // A panic leaves no transaction open, because each read is one statement.
-            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = connection.lock();
             work(&connection).map_err(|error| store_error(&error, "reading sessions"))
         });
         match task.await {

@@ -68,11 +68,11 @@ fn file_bytes(path: &Path, suffix: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_keeps_the_contract() {
-    let directories = std::sync::Mutex::new(Vec::new());
+    let directories = parking_lot::Mutex::new(Vec::new());
     let make = async || {
         let directory = TempDir::new().unwrap();
         let store = SqliteStore::open(&options(&directory)).unwrap();
-        directories.lock().unwrap().push(directory);
+        directories.lock().push(directory);
         Arc::new(store) as Arc<dyn SessionStore>
     };
     contract::check_all(make).await;
@@ -137,7 +137,7 @@ async fn a_reopened_database_has_every_commit() {
 }
 
 #[tokio::test]
-async fn what_is_on_disk_when_a_commit_is_answered_is_enough_to_recover_it() {
+async fn an_acknowledged_commit_is_recoverable_from_the_files_on_disk() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory);
     let store = SqliteStore::open(&options).unwrap();
@@ -182,7 +182,7 @@ fn used_log_bytes(path: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn a_second_host_on_the_same_file_is_refused_whatever_it_calls_it() {
+async fn a_second_host_on_the_same_file_is_refused_under_any_path() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory);
     let store = SqliteStore::open(&options).unwrap();
@@ -211,7 +211,7 @@ async fn a_second_host_on_the_same_file_is_refused_whatever_it_calls_it() {
 }
 
 #[tokio::test]
-async fn commits_that_wait_travel_together() {
+async fn waiting_commits_share_a_transaction() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory);
     let store = SqliteStore::open(&options).unwrap();
@@ -235,7 +235,7 @@ async fn commits_that_wait_travel_together() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_over_is_ambiguous_only_if_the_writer_had_begun() {
+async fn a_timed_out_commit_is_ambiguous_only_if_the_writer_had_begun() {
     let directory = TempDir::new().unwrap();
     let options = SqliteOptions {
         timeout: Duration::from_secs(60),
@@ -269,7 +269,7 @@ async fn a_wait_that_is_over_is_ambiguous_only_if_the_writer_had_begun() {
 }
 
 #[tokio::test]
-async fn the_queue_is_bounded_and_what_is_refused_is_not_applied() {
+async fn the_queue_is_bounded_and_refused_commits_are_not_applied() {
     let directory = TempDir::new().unwrap();
     let options = SqliteOptions {
         queue_calls_max: 2,

@@ -89,13 +89,13 @@ impl DatabaseWatch {
     /// ignored.
     pub(crate) fn fault(&self) -> Option<String> {
         let misplaced = self.places.iter().find_map(|place| {
-            let fate = match fs::metadata(&place.path) {
+            let change = match fs::metadata(&place.path) {
                 Ok(found) if FileId::of(&found) == place.file => return None,
                 Ok(_) => "replaced by another file",
                 Err(error) if is_absence(&error) => "removed",
                 Err(_) => return None,
             };
-            Some(sentence(&place.path, fate))
+            Some(sentence(&place.path, change))
         });
         misplaced.or_else(|| {
             let metadata = self.database.metadata().ok()?;
@@ -111,9 +111,9 @@ fn is_absence(error: &io::Error) -> bool {
     )
 }
 
-fn sentence(path: &Path, fate: &str) -> String {
+fn sentence(path: &Path, change: &str) -> String {
     format!(
-        "{} was {fate} while the host had it open: sessions are not written until restart, since they would be lost; \
+        "{} was {change} while the host had it open: sessions are not written until restart, since they would be lost; \
          put the right file at this path, then restart the host",
         path.display()
     )
@@ -149,10 +149,11 @@ mod tests {
         }
 
         #[track_caller]
-        fn assert_fault(&self, file: &str, fate: &str) {
+        fn assert_fault(&self, file: &str, change: &str) {
             let fault = self.watch.fault().expect("a fault");
             assert!(
-                fault.contains(&format!("{file} was {fate}")) && fault.contains("restart the host"),
+                fault.contains(&format!("{file} was {change}"))
+                    && fault.contains("restart the host"),
                 "{fault}"
             );
         }

@@ -29,7 +29,7 @@ async fn end(ledger: Ledger, fault: &str, hosts: &[Host]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_balancer_a_killed_host_takes_no_count_and_no_logout_with_it() {
+async fn behind_a_balancer_a_killed_host_loses_no_count_and_no_logout() {
     let cluster = Galera::start().await;
     let database = cluster.fresh_database().await;
     let ports = [(); NODES].map(|()| Port::free());
@@ -65,7 +65,7 @@ async fn behind_a_balancer_a_killed_host_takes_no_count_and_no_logout_with_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_balancer_in_front_of_the_database_drops_links_at_rest_and_loses_a_node() {
+async fn a_balancer_of_the_database_drops_idle_connections_and_loses_a_node() {
     let cluster = Galera::start().await;
     let database = cluster.fresh_database().await;
     // The balancer distributes a host's connections over all nodes.

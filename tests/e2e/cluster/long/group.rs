@@ -100,7 +100,7 @@ async fn a_semi_synchronous_replica_takes_over_with_every_answer() {
 
 /// Asynchronous replication may lose answered commits. `SCALING.md` reports how many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_asynchronous_replica_takes_over_and_what_it_lacks_is_counted() {
+async fn an_asynchronous_replica_takes_over_and_its_lost_commits_are_counted() {
     let Some(cluster) = start(&["pair", "async"]).await else {
         return;
     };

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_a_text_or_json_or_says_why_not() {
+    fn a_response_body_is_decoded_as_text_or_json_or_gives_an_error() {
         assert_eq!(answer(200, b"1").text(), Ok("1".to_owned()));
         assert_eq!(
             answer(200, &[0xff]).text(),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_success_is_success() {
+    fn a_status_outside_2xx_is_an_error() {
         assert_eq!(answer(204, b"").success().map(|a| a.status()), Ok(204));
         let refused = answer(404, b"").success().map(|a| a.status());
         assert_eq!(refused, Err(Error::Status(404)));

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_absolute_url_is_refused() {
+    fn a_url_that_is_not_absolute_http_is_refused() {
         for url in [
             "",
             "/a",
@@ -225,7 +225,7 @@ mod tests {
         }
     }
     #[test]
-    fn of_a_url_only_its_origin_is_shown() {
+    fn only_the_origin_of_a_url_is_shown() {
         for (url, shown) in [
             (
                 "https://a.example:8443/b?token=secret#secret",

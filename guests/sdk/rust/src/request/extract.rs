@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_a_struct_and_repeated_fields_are_a_list() {
+    fn a_form_is_parsed_into_a_struct_and_repeated_fields_into_a_list() {
         let form = "application/x-www-form-urlencoded; charset=utf-8";
         let sent = post(form, "item=two+words&count=1&count=2");
         assert_eq!(sent.form::<Order>().expect("a form"), order(&[1, 2]));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_a_struct() {
+    fn a_query_is_parsed_into_a_struct() {
         let ask = |target: &str| Request::new("GET".into(), Some(target.into()), vec![], vec![]);
         let sent = ask("/?item=two%20words&count=7");
         assert_eq!(sent.query_as::<Order>().expect("a query"), order(&[7]));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_a_struct_and_each_fault_has_its_status() {
+    fn json_is_parsed_into_a_struct_and_each_error_has_its_status() {
         let json = "application/json";
         let sent = post(json, r#"{"item":"two words","count":[3]}"#);
         assert_eq!(sent.json::<Order>().expect("JSON"), order(&[3]));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_parsed_or_names_nothing() {
+    fn a_path_parameter_that_cannot_be_parsed_is_404() {
         let params = vec![("id".to_owned(), "7".to_owned())];
         let request = post("", "").with_params(params);
         assert_eq!(request.param::<u64>("id").expect("a number"), 7);

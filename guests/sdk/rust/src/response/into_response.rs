@@ -121,7 +121,7 @@ mod tests {
     const TEXT: &str = "text/plain; charset=utf-8";
 
     #[test]
-    fn plain_values_are_texts_pages_json_or_nothing() {
+    fn plain_values_become_text_html_json_or_empty_responses() {
         assert_eq!(parts(()), (204, None, String::new()));
         assert_eq!(parts("hello"), whole(200, TEXT, "hello"));
         assert_eq!(parts(String::from("1번")), whole(200, TEXT, "1번"));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_has_its_status_from_the_left_and_the_rest_from_the_right() {
+    fn a_pair_takes_its_status_from_the_left_and_its_body_from_the_right() {
         assert_eq!(
             parts((201, Json("x"))),
             whole(201, "application/json", "\"x\"")
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_404_and_an_error_is_what_it_says() {
+    fn none_is_404_and_an_error_has_its_own_status_and_message() {
         assert_eq!(parts(Some("a")), whole(200, TEXT, "a"));
         assert_eq!(parts(None::<&str>), whole(404, TEXT, "not found\n"));
         assert_eq!(parts(Ok::<_, Error>("a")), whole(200, TEXT, "a"));

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn an_invalid_pattern_is_refused() {
         for pattern in ["/", "/a", "/a/", "/{a}", "/a/{b}/c/{*d}", "/a}", "//"] {
             assert_eq!(fault(pattern), None, "{pattern}");
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_fits_or_not() {
+    fn a_pattern_matches_literals_parameters_and_catch_alls() {
         let fits = |pattern: &'static str, path| Pattern::new(pattern).fits(path);
         assert!(fits("/", "/") && fits("/a", "/a") && fits("/{a}", "/b"));
         assert!(fits("/a/{b}/c", "/a/x/c") && fits("/a/{*b}", "/a/x/c/") && fits("/{*b}", "//"));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_segment_that_differs_decides_which_is_closer() {
+    fn the_first_differing_segment_decides_which_pattern_is_more_specific() {
         let closer = |a: &'static str, b: &'static str| Pattern::new(a).closeness(&Pattern::new(b));
         assert_eq!(closer("/a/{b}", "/a/{c}"), Ordering::Equal);
         assert_eq!(closer("/a/b", "/a/{b}"), Ordering::Less);

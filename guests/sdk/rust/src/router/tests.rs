@@ -51,7 +51,7 @@ fn text(method: &str, path: &str) -> String {
 }
 
 #[test]
-fn what_is_literal_goes_before_a_parameter() {
+fn a_literal_segment_takes_precedence_over_a_parameter() {
     assert_eq!(text("GET", "/items/7"), "one: /items/7 id=7");
     assert_eq!(text("GET", "/items/new"), "blank: /items/new");
     assert_eq!(text("GET", "/items/news"), "one: /items/news id=news");
@@ -83,7 +83,7 @@ fn another_method_is_405_and_names_those_that_are_allowed() {
 }
 
 #[test]
-fn another_path_is_404_or_the_fallbacks() {
+fn an_unknown_path_is_404_or_answered_by_the_fallback() {
     for path in ["/item", "/items/", "/items/7/8", "/admin/"] {
         assert_eq!(ask(&shop(), "GET", path).0, 404, "{path}");
     }
@@ -110,7 +110,7 @@ fn a_later_route_replaces_the_same_one() {
 
 #[test]
 #[should_panic(expected = "the route `/items{id}` has a brace that is not a whole segment")]
-fn what_is_no_pattern_is_refused_when_it_is_added() {
+fn adding_a_route_with_an_invalid_pattern_panics() {
     let _ = shop().get("/items{id}", at("other"));
 }
 
@@ -127,7 +127,7 @@ fn routes_of_one_path_may_name_its_parameters_differently() {
 }
 
 #[test]
-fn asynchronous_handlers_are_found_alike() {
+fn an_asynchronous_handler_is_found_by_the_same_patterns() {
     async fn later(request: Request) -> Result<String, Error> {
         Ok(format!("later: {}", request.param::<u64>("id")?))
     }

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn visits_at_once_may_be_answered_in_any_order() {
+    fn concurrent_visits_may_return_their_counts_in_any_order() {
         let mut counts = Counts::default();
         counts.take(3, 3).unwrap();
         assert_eq!((counts.largest(), counts.n_missing()), (3, 2));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn one_visit_at_a_time_has_one_right_number() {
+    fn sequential_visits_must_return_consecutive_counts() {
         let mut counts = Counts::default();
         counts.take(1, 1).unwrap();
         assert!(counts.take(1, 2).is_err());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_twice_is_a_lost_update_however_late() {
+    fn a_repeated_count_is_a_lost_update_however_late() {
         let mut counts = Counts::default();
         counts.take(2, 3).unwrap();
         assert!(counts.take(2, 3).is_err());

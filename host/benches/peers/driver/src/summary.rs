@@ -196,20 +196,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
+    fn the_median_does_not_depend_on_the_order_of_the_values() {
         let odd = spread(vec![5.0, 1.0, 3.0]);
         assert_eq!((odd.least, odd.median, odd.most), (1.0, 3.0, 5.0));
         assert_eq!(spread(vec![4.0, 1.0, 2.0, 9.0]).median, 3.0);
     }
 
     #[test]
-    fn a_ratio_is_that_of_the_medians_and_its_ends_are_the_rounds() {
+    fn a_ratio_is_that_of_the_medians_and_its_range_that_of_the_rounds() {
         let ratio = ratio_of(&[10.0, 30.0, 20.0], &[10.0, 10.0, 40.0]);
         assert_eq!((ratio.least, ratio.median, ratio.most), (0.5, 2.0, 3.0));
     }
 
     #[test]
-    fn every_target_names_contenders_that_there_are() {
+    fn every_target_names_existing_contenders() {
         for (what, ours, theirs, ..) in TARGETS {
             assert!(crate::contender::find(ours).is_ok(), "{what}");
             assert!(crate::contender::find(theirs).is_ok(), "{what}");

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn a_process_name_with_parentheses_is_parsed() {
         let stat = "42 (a) b) S 7 42 42 0 -1 0 1 2 3 4 100 20 3 4 20 0 1 0";
         let expected = Stat {
             parent: 7,
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_told_in_kilobytes() {
+    fn memory_is_parsed_from_kilobytes() {
         let rollup =
             "55-7f ---p 0 00:00 0 [rollup]\nRss:    1024 kB\nPss:     512 kB\nPss_Dirty: 3 kB\n";
         let expected = Memory {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_waits_does_nothing() {
+    fn idle_and_iowait_ticks_are_not_counted_as_use() {
         assert_eq!(parse_machine("cpu  10 20 30 999 888 1 2 3 0 0"), Some(66));
     }
 

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_due_is_missing() {
+    fn a_visitor_that_awaits_a_response_is_not_whole() {
         let mut visitor = visitor(Answers::Counter);
         assert!(!visitor.is_whole());
         visitor.take(&answer(200, Some("a=1"), "1번")).unwrap();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_that_are_counted_end_nothing() {
+    fn counted_faults_do_not_stop_a_visitor() {
         let mut visitor = Visitor {
             faults: Faults::Count,
             ..visitor(Answers::Counter)
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn another_status_than_200_is_a_fault() {
+    fn a_status_other_than_200_is_a_fault() {
         let error = visitor(Answers::Hello).take(&answer(503, None, "hello\n"));
         assert!(error.is_err());
     }

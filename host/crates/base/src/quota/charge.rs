@@ -10,16 +10,17 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use slab::Slab;
 
-use super::{QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase, lock};
+use super::{QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase};
 use crate::limits;
 
 /// An answer's body, as far as it holds memory for its client.
@@ -84,12 +85,12 @@ impl ConnectionOutbox {
     }
 
     fn room(&self) -> u64 {
-        self.bytes_max.saturating_sub(lock(&self.answers).bytes)
+        self.bytes_max.saturating_sub(self.answers.lock().bytes)
     }
 
     fn add(&self, reservation: &Reservation, now: Instant) -> usize {
         let bytes = reservation.amount();
-        let mut answers = lock(&self.answers);
+        let mut answers = self.answers.lock();
         answers.bytes += bytes;
         let slot = answers.each.insert(OutboxResponse {
             reservation: reservation.clone(),
@@ -101,14 +102,14 @@ impl ConnectionOutbox {
     }
 
     fn grow(&self, slot: usize, more: u64, now: Instant) {
-        let mut answers = lock(&self.answers);
+        let mut answers = self.answers.lock();
         answers.bytes += more;
         answers.each[slot].bytes += more;
         answers.keep_below(self.bytes_max, slot, now);
     }
 
     fn shrink(&self, slot: usize, less: u64, now: Instant) {
-        let mut answers = lock(&self.answers);
+        let mut answers = self.answers.lock();
         let answer = &mut answers.each[slot];
         answer.moved_at = now;
         // An answer that was cut no longer counts.
@@ -118,7 +119,7 @@ impl ConnectionOutbox {
     }
 
     fn remove(&self, slot: usize) {
-        let mut answers = lock(&self.answers);
+        let mut answers = self.answers.lock();
         answers.bytes -= answers.each.remove(slot).bytes;
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::{QuotaFull, QuotaPeer, QuotaResource, Quotas, lock};
+use super::{QuotaFull, QuotaPeer, QuotaResource, Quotas};
 
 /// The reservation was revoked because another peer needed the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,7 +185,9 @@ impl ReservationShared {
 
 impl Drop for ReservationShared {
     fn drop(&mut self) {
-        lock(&self.peer.usage.entries[self.resource as usize]).remove(self.slot);
+        self.peer.usage.entries[self.resource as usize]
+            .lock()
+            .remove(self.slot);
         self.give_all_back();
         self.count_change();
     }
@@ -227,12 +229,12 @@ impl Reservation {
     pub fn grow(&self, more: u64) -> Result<(), QuotaFull> {
         let held = &*self.0;
         let quotas = &held.peer.quotas;
-        let asking = RoomRequest {
+        let room_request = RoomRequest {
             peer: &held.peer,
             itself: Some(held),
         };
         quotas
-            .reserve(held.resource, asking, more)
+            .reserve(held.resource, room_request, more)
             .inspect_err(|QuotaFull| quotas.note_refusal(held.resource))?;
         self.grown(more)
     }
@@ -350,6 +352,6 @@ impl fmt::Debug for Reservation {
 
 impl fmt::Debug for ReservationShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").finish_non_exhaustive()
+        f.debug_struct("ReservationShared").finish_non_exhaustive()
     }
 }

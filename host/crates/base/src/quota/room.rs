@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 
 use super::reservation::{ReservationShared, RoomRequest, is_queued};
-use super::{ClientConnection, PeerKey, PeerUsage, QuotaResource, Quotas, lock};
+use super::{ClientConnection, PeerKey, PeerUsage, QuotaResource, Quotas};
 use crate::limits;
 
 impl RoomRequest<'_> {
@@ -64,7 +64,8 @@ struct OwnReservations {
 
 impl NothingToRevoke {
     fn is_fresh(&self, changes: u64, now: Instant) -> bool {
-        let is_recent = |since| now.saturating_duration_since(since) < limits::QUOTA_BARREN;
+        let is_recent =
+            |since| now.saturating_duration_since(since) < limits::NOTHING_TO_REVOKE_TIME;
         self.changes == changes && self.since.is_some_and(is_recent)
     }
 
@@ -85,22 +86,25 @@ impl Quotas {
     pub(crate) fn find_room(
         &self,
         resource: QuotaResource,
-        asking: RoomRequest<'_>,
+        room_request: RoomRequest<'_>,
         amount: u64,
         now: Instant,
-        barren: &mut NothingToRevoke,
+        nothing_to_revoke: &mut NothingToRevoke,
     ) -> bool {
         let changes = self.total(resource).changes.load(Acquire);
-        let (source, wanted) = (asking.peer.source, asking.wanted(resource, amount));
-        let is_fresh = barren.is_fresh(changes, now);
-        if is_fresh && barren.holds_for(source, wanted) {
+        let (source, wanted) = (
+            room_request.peer.source,
+            room_request.wanted(resource, amount),
+        );
+        let is_fresh = nothing_to_revoke.is_fresh(changes, now);
+        if is_fresh && nothing_to_revoke.holds_for(source, wanted) {
             return false;
         }
-        if self.make_room(resource, asking, amount, now) {
+        if self.make_room(resource, room_request, amount, now) {
             return true;
         }
-        if !is_fresh || barren.others.is_some_and(|most| most >= wanted) {
-            *barren = NothingToRevoke {
+        if !is_fresh || nothing_to_revoke.others.is_some_and(|most| most >= wanted) {
+            *nothing_to_revoke = NothingToRevoke {
                 since: Some(now),
                 changes,
                 others: self.most_with_waiting(resource, now),
@@ -108,7 +112,9 @@ impl Quotas {
             };
         }
         if let Some(key) = source.peer {
-            barren.own.insert(key, asking.peer.usage.own(resource));
+            nothing_to_revoke
+                .own
+                .insert(key, room_request.peer.usage.own(resource));
         }
         false
     }
@@ -118,7 +124,7 @@ impl Quotas {
     pub(crate) fn make_room(
         &self,
         resource: QuotaResource,
-        asking: RoomRequest<'_>,
+        room_request: RoomRequest<'_>,
         amount: u64,
         now: Instant,
     ) -> bool {
@@ -130,22 +136,22 @@ impl Quotas {
             for (_, usage) in &peers {
                 usage.stalled(resource, self.stalled_before(now), &mut stalled);
             }
-            if revoke(stalled, asking, amount, spare) {
+            if revoke(stalled, room_request, amount, spare) {
                 return true;
             }
         }
         peers.sort_by_key(|(held, _)| Reverse(*held));
-        let wanted = asking.wanted(resource, amount);
+        let wanted = room_request.wanted(resource, amount);
         for group in peers.chunk_by(|a, b| a.0 == b.0) {
             let mut victims = Vec::new();
             for (held, usage) in group {
-                let is_own = Arc::ptr_eq(usage, &asking.peer.usage);
+                let is_own = Arc::ptr_eq(usage, &room_request.peer.usage);
                 if is_own || *held >= wanted {
-                    let own = is_own.then_some(asking.peer.source);
+                    let own = is_own.then_some(room_request.peer.source);
                     usage.revocable(resource, own, &mut victims);
                 }
             }
-            if revoke(victims, asking, amount, spare) {
+            if revoke(victims, room_request, amount, spare) {
                 return true;
             }
         }
@@ -154,7 +160,7 @@ impl Quotas {
 
     /// Returns the peers that hold the resource, with their amounts.
     fn holders(&self, resource: QuotaResource) -> Vec<(u64, Arc<PeerUsage>)> {
-        let peers = lock(&self.peers);
+        let peers = self.peers.lock();
         let held = |usage: &PeerUsage| usage.amounts[resource as usize].load(Relaxed);
         peers
             .values()
@@ -199,8 +205,13 @@ fn is_bytes(resource: QuotaResource) -> bool {
 }
 
 /// Revokes the oldest reservations until there is room and some spare. Returns false if nothing was freed.
-fn revoke(mut victims: Vec<Victim>, asking: RoomRequest<'_>, amount: u64, spare: u64) -> bool {
-    victims.retain(|victim| !asking.is_part(&victim.held));
+fn revoke(
+    mut victims: Vec<Victim>,
+    room_request: RoomRequest<'_>,
+    amount: u64,
+    spare: u64,
+) -> bool {
+    victims.retain(|victim| !room_request.is_part(&victim.held));
     victims.sort_by_key(|victim| victim.waiting);
     let mut freed = 0;
     for victim in victims {
@@ -221,7 +232,8 @@ impl PeerUsage {
     /// Returns the peer's reservations. If one of them ends meanwhile, it is dropped after the lock is released, because it
     /// locks the table to remove itself.
     fn all(&self, resource: QuotaResource) -> Vec<Arc<ReservationShared>> {
-        lock(&self.entries[resource as usize])
+        self.entries[resource as usize]
+            .lock()
             .iter()
             .filter_map(|(_, held)| held.upgrade())
             .collect()

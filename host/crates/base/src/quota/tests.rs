@@ -27,7 +27,7 @@ fn a_peer_is_an_address_or_a_64_bit_network() {
 }
 
 #[test]
-fn one_peer_may_take_all_there_is_and_gives_it_back() {
+fn one_peer_may_reserve_the_whole_quota_and_release_it() {
     let quotas = quotas(3);
     let one = peer(&quotas, 1);
     let held: Vec<_> = (0..3).map(|_| one.reserve(R, 1).unwrap()).collect();
@@ -74,7 +74,7 @@ fn the_oldest_wait_of_the_largest_peer_is_revoked() {
 }
 
 #[test]
-fn a_peer_pays_with_its_own_stalls_and_not_with_its_own_queue() {
+fn a_peer_revokes_its_own_stalled_but_not_its_own_queued_reservations() {
     let quotas = quotas(2);
     let one = peer(&quotas, 1);
     let (stalled, queued) = (one.reserve(R, 1).unwrap(), one.reserve(R, 1).unwrap());
@@ -126,7 +126,7 @@ fn a_queued_request_gives_way_to_a_connection_of_its_address_that_has_fewer() {
 }
 
 #[test]
-fn what_the_host_works_for_is_never_revoked() {
+fn a_reservation_in_the_working_phase_is_never_revoked() {
     let quotas = quotas(2);
     let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
     let held: Vec<_> = (0..2).map(|_| large.reserve(R, 1).unwrap()).collect();
@@ -137,7 +137,7 @@ fn what_the_host_works_for_is_never_revoked() {
 }
 
 #[test]
-fn many_peers_with_one_each_give_way_oldest_first() {
+fn among_equal_peers_the_oldest_waiting_reservation_is_revoked() {
     let quotas = quotas(8);
     let held: Vec<_> = (0..8)
         .map(|last| peer(&quotas, last).reserve(R, 1).unwrap())
@@ -154,7 +154,7 @@ fn many_peers_with_one_each_give_way_oldest_first() {
 }
 
 #[test]
-fn an_exempt_peer_is_never_revoked_and_may_take_from_all() {
+fn an_exempt_peer_is_never_revoked_and_may_revoke_any_other() {
     let quotas = quotas(2);
     let (proxy, one) = (quotas.exempt(), peer(&quotas, 1));
     let of_proxy = proxy.reserve(R, 1).unwrap();
@@ -193,7 +193,7 @@ fn clones_hold_one_amount_until_the_last_of_them_ends() {
 }
 
 #[test]
-fn an_owner_may_revoke_its_own() {
+fn an_owner_may_revoke_its_own_reservation() {
     let quotas = quotas(1);
     let held = peer(&quotas, 1).reserve(R, 1).unwrap();
     assert!(held.revoke() && !held.revoke());
@@ -202,19 +202,19 @@ fn an_owner_may_revoke_its_own() {
 }
 
 #[tokio::test]
-async fn an_owner_is_told_that_it_was_revoked() {
+async fn the_owner_of_a_revoked_reservation_is_notified() {
     let quotas = quotas(1);
     let held = peer(&quotas, 1).reserve(R, 1).unwrap();
     held.set_phase(RevocablePhase::WaitsForClient).unwrap();
-    let told = tokio::spawn(async move { held.revoked().await });
+    let revoked = tokio::spawn(async move { held.revoked().await });
     tokio::task::yield_now().await;
     let _taken = peer(&quotas, 2).reserve(R, 1).unwrap();
-    told.await.unwrap();
+    revoked.await.unwrap();
 }
 
 /// Random reservations, waits and returns: the sum never exceeds the total, and is 0 at the end.
 #[test]
-fn totals_hold_whatever_comes() {
+fn quotas_are_never_exceeded_under_random_operations() {
     for seed in 0..50 {
         let mut random = fastrand::Rng::with_seed(seed);
         let quotas = quotas(40);

@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_is_singular() {
+    fn only_a_count_of_one_is_singular() {
         assert_eq!(counted(0_u64, "guest"), "0 guests");
         assert_eq!(counted(1_usize, "guest"), "1 guest");
         assert_eq!(counted(2_u32, "guest"), "2 guests");

@@ -134,7 +134,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_kind_of_harm_is_spelled_out_in_both_forms() {
+    fn every_harmful_character_is_escaped_in_both_forms() {
         let all: String = HARMFUL.iter().flat_map(|c| ['a', *c]).collect();
         for form in [EscapeForm::Text, EscapeForm::Json] {
             let escaped = form.escape(&all);
@@ -149,7 +149,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn line_breaks_of_ones_own_stay() {
+    fn line_breaks_are_kept_in_text_of_several_lines() {
         assert_eq!(escape_lines("a\u{7}\n    b\n"), "a\\u{7}\n    b\n");
         assert_eq!(escape_json("{\n\"\u{9b}\"\n}\n"), "{\n\"\\u009b\"\n}\n");
     }

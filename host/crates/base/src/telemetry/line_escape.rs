@@ -25,7 +25,7 @@ pub(crate) enum LineEscaper {
 
 impl LineEscaper {
     /// Returns the line, including its line break, for a formatted event.
-    pub(crate) fn put_on(self, bytes: &[u8]) -> Cow<'_, [u8]> {
+    pub(crate) fn apply(self, bytes: &[u8]) -> Cow<'_, [u8]> {
         let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
         if let Some((b'\n', line)) = bytes.split_last()
             && line.len() <= LINE_BYTES_MAX
@@ -97,16 +97,16 @@ mod tests {
     use super::super::escape::tests::HARMFUL;
     use super::*;
 
-    fn line(dress: LineEscaper, text: &str) -> String {
-        String::from_utf8(dress.put_on(text.as_bytes()).into_owned()).unwrap()
+    fn line(escaper: LineEscaper, text: &str) -> String {
+        String::from_utf8(escaper.apply(text.as_bytes()).into_owned()).unwrap()
     }
 
     #[test]
-    fn a_line_is_one_line_whatever_its_fields_say() {
+    fn a_log_line_stays_one_line_with_harmful_characters_in_its_fields() {
         let foreign: String = HARMFUL.iter().collect();
         let event = format!("2026-11-30T03:27:00Z  INFO target: {foreign}\n");
-        for dress in [LineEscaper::Plain, LineEscaper::Coloured] {
-            let line = line(dress, &event);
+        for escaper in [LineEscaper::Plain, LineEscaper::Coloured] {
+            let line = line(escaper, &event);
             let line = line.strip_suffix('\n').unwrap();
             let own = ["\x1b[2m", "\x1b[0m", "\x1b[32m"];
             let rest = own
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_any_length_leaves_short_and_in_its_form() {
+    fn an_overlong_log_line_is_cut_and_keeps_its_format() {
         let long = "ä".repeat(LINE_BYTES_MAX);
         let text = line(LineEscaper::Plain, &format!("{long}\n"));
         assert!(text.len() < LINE_BYTES_MAX + 16 && text.ends_with("ä [cut]\n"));

@@ -4,11 +4,12 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -89,7 +90,7 @@ pub(crate) type Dropped = [u64; KINDS.len()];
 pub(crate) struct LogQueue(Arc<LogQueueShared>);
 
 struct LogQueueShared {
-    dress: LineEscaper,
+    escaper: LineEscaper,
     state: Mutex<LogQueueState>,
     /// Notified when the queue is no longer empty.
     has_lines: Condvar,
@@ -118,18 +119,18 @@ impl Drop for FlushOnDrop {
 }
 
 impl LogQueue {
-    /// Starts the thread that writes lines to `target` in their order. It calls `tell` when lines were dropped and the queue has
+    /// Starts the thread that writes lines to `target` in their order. It calls `report_dropped` when lines were dropped and the queue has
     /// room again.
     ///
     /// # Errors
     /// If the thread cannot be started.
     pub(crate) fn to(
         mut target: impl Write + Send + 'static,
-        dress: LineEscaper,
-        tell: impl Fn(&LogQueue, &Dropped) + Send + 'static,
+        escaper: LineEscaper,
+        report_dropped: impl Fn(&LogQueue, &Dropped) + Send + 'static,
     ) -> io::Result<(Self, FlushOnDrop)> {
         let lines = Self(Arc::new(LogQueueShared {
-            dress,
+            escaper,
             state: Mutex::default(),
             has_lines: Condvar::new(),
             is_written: Condvar::new(),
@@ -137,14 +138,14 @@ impl LogQueue {
         let written = lines.clone();
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || written.write_for_ever(&mut target, &tell))?;
+            .spawn(move || written.write_for_ever(&mut target, &report_dropped))?;
         Ok((lines.clone(), FlushOnDrop(lines)))
     }
 
     /// Adds a line to the queue, or drops it if the queue is full. Never blocks. The line must be escaped and include its line
     /// break.
     pub(crate) fn push(&self, kind: LineKind, line: &[u8]) {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         if state.waiting.len() + line.len() > kind.room() {
             state.dropped[kind as usize] += 1;
             DROPPED[kind as usize].fetch_add(1, Ordering::Relaxed);
@@ -170,44 +171,38 @@ impl LogQueue {
     pub(crate) fn flush_for(&self, time_max: Duration) {
         let is_unwritten =
             |state: &mut LogQueueState| !state.waiting.is_empty() || state.is_writing;
-        let state = self.lock();
-        drop(
-            self.0
-                .is_written
-                .wait_timeout_while(state, time_max, is_unwritten),
-        );
+        let mut state = self.0.state.lock();
+        let is_written = &self.0.is_written;
+        is_written.wait_while_for(&mut state, is_unwritten, time_max);
     }
 
-    fn write_for_ever(&self, target: &mut impl Write, tell: &impl Fn(&LogQueue, &Dropped)) {
+    fn write_for_ever(
+        &self,
+        target: &mut impl Write,
+        report_dropped: &impl Fn(&LogQueue, &Dropped),
+    ) {
         let mut batch = Vec::new();
         loop {
-            let state = self.lock();
-            let state = self
-                .0
-                .has_lines
-                .wait_while(state, |state| state.waiting.is_empty());
+            let mut state = self.0.state.lock();
+            let is_empty = |state: &mut LogQueueState| state.waiting.is_empty();
+            self.0.has_lines.wait_while(&mut state, is_empty);
             drop(state);
             thread::sleep(GATHERED_FOR);
-            let mut state = self.lock();
+            let mut state = self.0.state.lock();
             std::mem::swap(&mut batch, &mut state.waiting);
             let dropped = std::mem::take(&mut state.dropped);
             state.is_writing = true;
             drop(state);
             // This line comes after the lines that filled the queue.
             if dropped.iter().any(|count| *count > 0) {
-                tell(self, &dropped);
+                report_dropped(self, &dropped);
             }
             // The thread continues if standard error cannot be written: the error cannot be reported anywhere.
             let _ = target.write_all(&batch).and_then(|()| target.flush());
             batch.clear();
-            self.lock().is_writing = false;
+            self.0.state.lock().is_writing = false;
             self.0.is_written.notify_all();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LogQueueState> {
-        // No code panics in the middle of a change, so the state stays consistent.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -219,9 +214,9 @@ pub(crate) struct LineWriter {
 
 impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let line = match self.lines.0.dress {
+        let line = match self.lines.0.escaper {
             LineEscaper::AsItIs => Cow::Borrowed(bytes),
-            dress => dress.put_on(bytes),
+            escaper => escaper.apply(bytes),
         };
         self.lines.push(self.kind, &line);
         Ok(bytes.len())
@@ -268,41 +263,42 @@ mod tests {
     }
 
     fn slow() -> (LogQueue, FlushOnDrop, Receiver<Vec<u8>>, Sender<()>) {
-        let ((batch, batches), (go_on, told)) = (channel(), channel());
-        let tell = |lines: &LogQueue, dropped: &Dropped| {
+        let ((batch, batches), (resume, received)) = (channel(), channel());
+        let report_dropped = |lines: &LogQueue, dropped: &Dropped| {
             lines.push(LineKind::Warn, format!("dropped {dropped:?}\n").as_bytes());
         };
-        let (lines, flush) = LogQueue::to(Slow(batch, told), LineEscaper::AsItIs, tell).unwrap();
-        (lines, flush, batches, go_on)
+        let (lines, flush) =
+            LogQueue::to(Slow(batch, received), LineEscaper::AsItIs, report_dropped).unwrap();
+        (lines, flush, batches, resume)
     }
 
     #[test]
-    fn lines_that_come_while_one_batch_is_written_are_the_next_in_their_order() {
-        let (lines, flush, batches, go_on) = slow();
+    fn lines_queued_during_a_write_form_the_next_batch_in_order() {
+        let (lines, flush, batches, resume) = slow();
         lines.push(LineKind::Info, b"one\n");
         assert_eq!(batches.recv().unwrap(), b"one\n");
         for line in ["two\n", "three\n"] {
             lines.push(LineKind::Info, line.as_bytes());
         }
-        go_on.send(()).unwrap();
+        resume.send(()).unwrap();
         assert_eq!(batches.recv().unwrap(), b"two\nthree\n");
-        go_on.send(()).unwrap();
+        resume.send(()).unwrap();
         drop(flush);
     }
 
     #[test]
-    fn the_end_waits_until_all_is_written() {
-        let (lines, flush, batches, go_on) = slow();
+    fn shutdown_waits_until_all_lines_are_written() {
+        let (lines, flush, batches, resume) = slow();
         lines.push(LineKind::Info, b"last words\n");
         let ended = thread::spawn(move || drop(flush));
         batches.recv().unwrap();
         assert!(!ended.is_finished());
-        go_on.send(()).unwrap();
+        resume.send(()).unwrap();
         ended.join().unwrap();
     }
 
     #[test]
-    fn the_end_does_not_wait_for_a_reader_that_never_comes() {
+    fn shutdown_does_not_wait_forever_for_a_stalled_reader() {
         let (lines, flush, batches, _go_on) = slow();
         lines.push(LineKind::Info, b"nobody reads this\n");
         batches.recv().unwrap();
@@ -311,30 +307,30 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reader_lines_are_dropped_by_their_kind_and_nobody_waits() {
-        let (lines, flush, batches, go_on) = slow();
+    fn with_a_stalled_reader_lines_are_dropped_by_kind_without_blocking() {
+        let (lines, flush, batches, resume) = slow();
         lines.push(LineKind::Info, b"first\n");
         batches.recv().unwrap();
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         // Each kind still finds room when the kind before it does not.
         for kind in KINDS {
             let taken = (0..2048).take_while(|_| {
-                let before = lines.lock().dropped;
+                let before = lines.0.state.lock().dropped;
                 lines.push(kind, &line);
-                lines.lock().dropped == before
+                lines.0.state.lock().dropped == before
             });
             assert!(taken.count() > 64, "{kind:?}");
         }
-        assert_eq!(lines.lock().waiting.len(), WAITING_BYTES_MAX);
+        assert_eq!(lines.0.state.lock().waiting.len(), WAITING_BYTES_MAX);
         lines.push(LineKind::Access, b"one more\n");
         assert!(LineKind::Access.dropped() >= 2, "the metric counts it");
 
-        go_on.send(()).unwrap();
+        resume.send(()).unwrap();
         assert_eq!(batches.recv().unwrap().len(), WAITING_BYTES_MAX);
-        go_on.send(()).unwrap();
-        let told = String::from_utf8(batches.recv().unwrap()).unwrap();
-        assert_eq!(told, "dropped [2, 1, 1, 1, 1]\n");
-        go_on.send(()).unwrap();
+        resume.send(()).unwrap();
+        let received = String::from_utf8(batches.recv().unwrap()).unwrap();
+        assert_eq!(received, "dropped [2, 1, 1, 1, 1]\n");
+        resume.send(()).unwrap();
         drop(flush);
     }
 }

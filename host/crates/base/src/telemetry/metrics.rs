@@ -4,9 +4,10 @@
 //! metrics that exist, so the series of a guest's version end with the version. This module knows names and labels. Ids, paths
 //! and data are never labels.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, IntGauge, Opts, Registry, TextEncoder};
 
@@ -162,7 +163,7 @@ impl GuestMetrics {
 
     /// Returns the metrics of one version. While they are in use, every call returns the same ones.
     pub fn version(self: &Arc<Self>, number: u64) -> Arc<VersionMetrics> {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions = self.versions.lock();
         versions.retain(|version| version.strong_count() > 0);
         let held = versions.iter().filter_map(Weak::upgrade);
         let known = held.into_iter().find(|version| version.number == number);
@@ -231,7 +232,7 @@ impl GuestMetrics {
     }
 
     /// Exports these metrics and those of the versions that are in use.
-    pub fn tell(&self, scrape: &Scrape) {
+    pub fn collect_into(&self, scrape: &Scrape) {
         scrape.add(&self.duration);
         if !self.name.is_empty() {
             scrape.add(&self.wait);
@@ -248,9 +249,9 @@ impl GuestMetrics {
             denials.for_each(|(_, total)| scrape.add(total));
             scrape.add(&self.without_connection);
         }
-        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = self.versions.lock();
         for version in versions.iter().filter_map(Weak::upgrade) {
-            version.tell(scrape);
+            version.collect_into(scrape);
         }
     }
 }
@@ -319,11 +320,11 @@ impl VersionMetrics {
         self.deadline_misses.inc();
     }
 
-    fn tell(&self, scrape: &Scrape) {
+    fn collect_into(&self, scrape: &Scrape) {
         // Guests do not send 1xx, so this class is left out while it is 0.
-        let told = self.requests.iter().enumerate();
-        let told = told.filter(|(class, total)| *class > 0 || total.get() > 0);
-        told.for_each(|(_, total)| scrape.add(total));
+        let series = self.requests.iter().enumerate();
+        let series = series.filter(|(class, total)| *class > 0 || total.get() > 0);
+        series.for_each(|(_, total)| scrape.add(total));
         if !self.guest.name.is_empty() {
             scrape.add(&self.traps);
             scrape.add(&self.deadline_misses);
@@ -346,17 +347,17 @@ impl Scrape {
 
     /// Exports a total that is counted elsewhere.
     pub fn total(&self, name: &str, help: &str, labels: &[Label<'_>], total: u64) {
-        let told = counter(name, help, labels);
-        told.inc_by(total);
-        self.add(&told);
+        let series = counter(name, help, labels);
+        series.inc_by(total);
+        self.add(&series);
     }
 
     /// Exports a value that can decrease.
     pub fn gauge(&self, name: &str, help: &str, labels: &[Label<'_>], value: i64) {
-        let told = IntGauge::with_opts(opts(name, help, labels));
-        let told = told.expect("a name that Prometheus takes");
-        told.set(value);
-        self.add(&told);
+        let series = IntGauge::with_opts(opts(name, help, labels));
+        let series = series.expect("a name that Prometheus takes");
+        series.set(value);
+        self.add(&series);
     }
 
     /// Returns the text for Prometheus (format 0.0.4), with the families in the order of their names.

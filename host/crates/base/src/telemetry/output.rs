@@ -11,20 +11,20 @@ use super::escape::{escape, escape_json, escape_lines};
 use super::log_queue::{LineKind, LogQueue};
 
 /// How long a host waits until its startup message is read.
-const GREETING_WAIT_MAX: Duration = Duration::from_secs(1);
+const STARTUP_MESSAGE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The queue of lines for standard error while the log runs. If it is not set, standard error is written directly.
 static STDERR: OnceLock<LogQueue> = OnceLock::new();
 
-/// Sends the output of [`say`] through these lines from now on.
-pub(crate) fn say_through(lines: &LogQueue) {
+/// Sends the output of [`print_stderr`] through these lines from now on.
+pub(crate) fn print_stderr_through(lines: &LogQueue) {
     // A second start of the log is reported as an error elsewhere.
     let _ = STDERR.set(lines.clone());
     // The standard library's panic hook would block on a reader.
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("without a name");
-        say(&escape(&format!("the thread {name} {panic}")));
+        print_stderr(&escape(&format!("the thread {name} {panic}")));
     }));
 }
 
@@ -49,18 +49,20 @@ pub fn print_json(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// If standard output is closed.
-pub fn greet(text: &str) -> io::Result<()> {
+pub fn print_startup_message(text: &str) -> io::Result<()> {
     let text = text.to_owned();
     let (done, is_done) = channel();
     thread::Builder::new()
-        .name("greeting".to_owned())
+        .name("startup-message".to_owned())
         .spawn(move || done.send(print(&text)))?;
-    is_done.recv_timeout(GREETING_WAIT_MAX).unwrap_or(Ok(()))
+    is_done
+        .recv_timeout(STARTUP_MESSAGE_WAIT_MAX)
+        .unwrap_or(Ok(()))
 }
 
 /// Writes lines to standard error. Line breaks in `text` are kept. While the log runs, this function does not wait for the reader
 /// of standard error.
-pub fn say(text: &str) {
+pub fn print_stderr(text: &str) {
     let lines = format!("{}\n", escape_lines(text));
     match STDERR.get() {
         Some(stderr) => stderr.push(LineKind::Error, lines.as_bytes()),

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The interval of the rate limit.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ impl<K: Eq + Hash> RateLimitedLines<K> {
     /// Returns permission to log a line under this key. Returns `None` if the limit is reached, and counts the line as omitted.
     pub fn take_line(&self, key: K, now: Instant) -> Option<LinePermit> {
         // No code panics in the middle of a change, so the map stays consistent.
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.windows.lock();
         let window = windows.entry(key).or_insert(RecurringWindow {
             since: now,
             lines: 0,
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_are_one_line_and_the_next_one_says_how_many_were_left_out() {
+    fn a_repeated_line_is_logged_once_per_interval_with_the_suppressed_count() {
         let lines = RateLimitedLines::default();
         let start = Instant::now();
         assert_eq!(lines.take_line("a", start), FIRST, "at once");
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowance_of_several_lines_is_used_up_first() {
+    fn an_allowance_of_several_lines_is_used_before_lines_are_suppressed() {
         let lines = RateLimitedLines::new(10);
         let start = Instant::now();
         for _ in 0..10 {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_leaves_the_others_their_lines() {
+    fn each_key_has_its_own_rate_limit() {
         let lines = RateLimitedLines::default();
         let now = Instant::now();
         assert_eq!(lines.take_line(("a", 1), now), FIRST);

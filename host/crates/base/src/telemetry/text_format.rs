@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_lines_stand_behind_its_name_and_say_when_it_ran_again() {
+    fn a_guests_log_lines_are_prefixed_with_its_name_and_run_number() {
         let print = |attempt: u32, stream: &str| {
             tracing::info!(
                 target: GUEST_TARGET, guest = %"hello", request_id = %"7", attempt, stream, "buy {}", "milk"
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_lines_have_neither_time_nor_place() {
+    fn the_hosts_log_lines_have_neither_time_nor_span() {
         let logged = lines(|| {
             let _span = tracing::info_span!("request", id = 7).entered();
             tracing::warn!(guest = "hello", "it trapped");

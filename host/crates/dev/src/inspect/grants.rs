@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::ImportReport;
-use cloakroom_host::config::GuestSettings;
-use cloakroom_runtime::{GrantSummary, GrantValue, INTERFACES};
+use cloakroom_host::config::changed_limits;
+use cloakroom_runtime::{GrantSummary, GrantValue, GuestSettings, INTERFACES};
 
 const ENVIRONMENT: [&str; 1] = ["wasi:cli/environment"];
 const FILES: [&str; 2] = ["wasi:filesystem/preopens", "wasi:filesystem/types"];
@@ -71,7 +71,7 @@ impl GrantReport {
             lines,
             environment: environment.map(|(name, _)| name.clone()).collect(),
             reuse: guest.reuse,
-            limits: guest.limits.changed().into_iter().map(limit).collect(),
+            limits: changed_limits(guest).into_iter().map(limit).collect(),
             denied,
         }
     }
@@ -130,12 +130,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let component = folder.path().join("shop.wasm");
         std::fs::write(&component, "").unwrap();
-        let words = CliOptions {
+        let cli = CliOptions {
             component: Some(component),
             ..CliOptions::default()
         };
         let nobody: [(&str, &str); 0] = [];
-        Config::load(&words, &nobody).unwrap().guests.remove(0)
+        Config::load(&cli, &nobody).unwrap().guests.remove(0)
     }
 
     fn imports(names: &[&str]) -> ImportReport {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_import_without_a_grant_is_told() {
+    fn each_import_without_a_grant_is_listed_as_denied() {
         let all = imports(&[
             "cloakroom:http/session@0.1.0",
             "wasi:http/client@0.3.0",
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_imported_is_not_denied() {
+    fn an_interface_that_is_not_imported_is_not_listed_as_denied() {
         let grants = GrantReport::of(&guest(), &imports(&["wasi:http/types@0.2.10"]));
         assert_eq!(grants.denied, []);
     }

@@ -39,16 +39,16 @@ impl fmt::Display for InspectReport {
             match &self.config {
                 None => writeln!(f, "Granted by `cloakroom serve {}`", escape(&self.file))?,
                 Some(file) => {
-                    let told = format!("Granted by {file} to the guest {}", grants.guest);
-                    writeln!(f, "{}", escape(&told))?;
+                    let line = format!("Granted by {file} to the guest {}", grants.guest);
+                    writeln!(f, "{}", escape(&line))?;
                 }
             }
             write_grants(f, grants)?;
         }
         match &self.config {
             Some(file) if self.grants.is_empty() => {
-                let told = format!("No guest of {file} has this file as its component");
-                writeln!(f, "{}", escape(&told))
+                let line = format!("No guest of {file} has this file as its component");
+                writeln!(f, "{}", escape(&line))
             }
             _ => Ok(()),
         }
@@ -115,10 +115,10 @@ fn made_by(tools: &[ProducerEntry]) -> String {
         wanted.map(named).collect::<Vec<_>>().join(", ")
     };
     let groups = [of(|role| role == "language"), of(|role| role != "language")];
-    let told: Vec<_> = groups.into_iter().filter(|it| !it.is_empty()).collect();
-    match told.as_slice() {
+    let line: Vec<_> = groups.into_iter().filter(|it| !it.is_empty()).collect();
+    match line.as_slice() {
         [] => "it does not say".to_owned(),
-        told => told.join("; "),
+        line => line.join("; "),
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other_and_no_cursor_moves() {
+    fn the_report_aligns_its_columns_and_escapes_control_characters() {
         let text = report().to_string();
         let column = |start: &str| {
             text.lines()
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn languages_come_before_tools() {
+    fn languages_are_listed_before_tools() {
         let tool = |role: &str, name: &str, version: &str| ProducerEntry {
             role: role.to_owned(),
             name: name.to_owned(),

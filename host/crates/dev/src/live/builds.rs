@@ -1,10 +1,11 @@
 //! The build state of each guest, and the page that is served while a guest cannot serve.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Uri};
+use parking_lot::Mutex;
 
 use super::console_layer::{POLL, RequestPaths};
 use super::host_check::HostCheck;
@@ -50,48 +51,54 @@ impl GuestBuilds {
     }
 
     /// Records that the first build of a guest starts with this command.
-    pub(crate) fn begins(&self, guest: &str, command: &str) {
+    pub(crate) fn set_started(&self, guest: &str, command: &str) {
         let state = BuildState::FirstBuild {
             command: command.to_owned(),
             since_ms: self.clock.now_ms(),
         };
-        self.states().insert(guest.to_owned(), state);
+        self.states.lock().insert(guest.to_owned(), state);
     }
 
     /// Records that the first build of a guest has reached this command.
-    pub(crate) fn goes_on(&self, guest: &str, command: &str) {
-        if let Some(BuildState::FirstBuild { command: shown, .. }) = self.states().get_mut(guest) {
+    pub(crate) fn set_command(&self, guest: &str, command: &str) {
+        if let Some(BuildState::FirstBuild { command: shown, .. }) =
+            self.states.lock().get_mut(guest)
+        {
             *shown = command.to_owned();
         }
     }
 
     /// Records that the build of a guest failed.
-    pub(crate) fn fails(&self, guest: &str, error: &BuildError) {
+    pub(crate) fn set_failed(&self, guest: &str, error: &BuildError) {
         let notice = NoticePage {
             kind: "build-failed",
-            passing: PageRefresh::WhenMended,
+            passing: PageRefresh::WhenFixed,
             title: format!("{guest}: {error}"),
             advice: tools::advice(error),
             output: error.output().to_owned(),
             since_ms: self.clock.now_ms(),
         };
-        self.states()
+        self.states
+            .lock()
             .insert(guest.to_owned(), BuildState::Broken(notice));
     }
 
     /// Records that the build of a guest produced a component.
-    pub(crate) fn is_built(&self, guest: &str) {
-        self.states().insert(guest.to_owned(), BuildState::Built);
+    pub(crate) fn set_built(&self, guest: &str) {
+        self.states
+            .lock()
+            .insert(guest.to_owned(), BuildState::Built);
     }
 
     /// Removes a guest that is no longer built by this host.
     pub(crate) fn forget(&self, guest: &str) {
-        self.states().remove(guest);
+        self.states.lock().remove(guest);
     }
 
     /// Returns whether the last build of every guest produced a component.
     pub(crate) fn are_all_built(&self) -> bool {
-        self.states()
+        self.states
+            .lock()
             .values()
             .all(|state| matches!(state, BuildState::Built))
     }
@@ -107,7 +114,7 @@ impl GuestBuilds {
             output: String::new(),
             since_ms,
         };
-        match self.states().get(guest) {
+        match self.states.lock().get(guest) {
             Some(BuildState::FirstBuild { command, since_ms }) => {
                 let title = format!("{guest} is being built: `{command}`");
                 return Some(passing("building", title, *since_ms));
@@ -122,7 +129,7 @@ impl GuestBuilds {
                 .map(|version| version.since_ms);
             return Some(NoticePage {
                 kind: "refused",
-                passing: PageRefresh::WhenMended,
+                passing: PageRefresh::WhenFixed,
                 title: format!("{guest}: the component was refused"),
                 advice: None,
                 output: reason,
@@ -135,17 +142,12 @@ impl GuestBuilds {
             passing("loading", title, self.started_ms)
         })
     }
-
-    fn states(&self) -> MutexGuard<'_, HashMap<String, BuildState>> {
-        // No code panics while it changes the map.
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// While a guest cannot serve the sources saved last, no client gets a response of an earlier version. A person or a program
 /// would mistake the old response for the new one.
 impl RequestHook for GuestBuilds {
-    fn sees(&self, request_id: &str, method: &Method, uri: &Uri) {
+    fn on_request(&self, request_id: &str, method: &Method, uri: &Uri) {
         self.paths.note(request_id, method, uri);
     }
 
@@ -161,7 +163,7 @@ impl RequestHook for GuestBuilds {
         let notice = self.notice(deployment);
         if page::is_poll(&head.headers) {
             return Some(HookResponse {
-                response: page::news(notice.as_ref()),
+                response: page::poll_response(notice.as_ref()),
                 kind: POLL,
             });
         }

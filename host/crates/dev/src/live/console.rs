@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::{FlushOnDrop, escape};
@@ -13,7 +15,7 @@ use cloakroom_host::config::Environment;
 #[derive(Clone)]
 pub(crate) struct Console {
     to: Arc<Mutex<Box<dyn Write + Send>>>,
-    inks: ColorMode,
+    color: ColorMode,
 }
 
 /// Whether lines contain colours.
@@ -47,7 +49,7 @@ pub(crate) enum TextStyle {
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Console")
-            .field("inks", &self.inks)
+            .field("color", &self.color)
             .finish_non_exhaustive()
     }
 }
@@ -61,29 +63,29 @@ impl Console {
     pub(crate) fn stderr(environment: &dyn Environment) -> io::Result<(Self, FlushOnDrop)> {
         let no_color = environment.get("NO_COLOR");
         let is_wanted = no_color.is_none_or(|value| value.is_empty());
-        let inks = if is_wanted && io::stderr().is_terminal() {
+        let color = if is_wanted && io::stderr().is_terminal() {
             ColorMode::Coloured
         } else {
             ColorMode::Plain
         };
         let (stderr, flush) = telemetry::stderr()?;
-        Ok((Self::to(stderr, inks), flush))
+        Ok((Self::to(stderr, color), flush))
     }
 
     /// Returns a console that writes to `place`.
-    pub(crate) fn to(place: impl Write + Send + 'static, inks: ColorMode) -> Self {
+    pub(crate) fn to(place: impl Write + Send + 'static, color: ColorMode) -> Self {
         Self {
             to: Arc::new(Mutex::new(Box::new(place))),
-            inks,
+            color,
         }
     }
 
     /// Writes the pieces as one line. Control characters in them are escaped.
     pub(crate) fn line(&self, pieces: &[(TextStyle, &str)]) {
         let mut line = String::new();
-        for (ink, text) in pieces {
-            let code = match self.inks {
-                ColorMode::Coloured => ink.code(),
+        for (style, text) in pieces {
+            let code = match self.color {
+                ColorMode::Coloured => style.code(),
                 ColorMode::Plain => "",
             };
             line.push_str(code);
@@ -93,7 +95,7 @@ impl Console {
             }
         }
         line.push('\n');
-        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut to = self.to.lock();
         // An error is ignored: if the terminal is gone, there is no place to report that.
         let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
     }
@@ -120,17 +122,17 @@ pub(crate) mod tests {
 
     /// Records the output of a console.
     #[derive(Clone, Default)]
-    pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
-    impl Paper {
+    impl Captured {
         pub(crate) fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+            String::from_utf8(self.0.lock().clone()).unwrap()
         }
     }
 
-    impl Write for Paper {
+    impl Write for Captured {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -139,10 +141,10 @@ pub(crate) mod tests {
         }
     }
 
-    fn written(inks: ColorMode, pieces: &[(TextStyle, &str)]) -> String {
-        let paper = Paper::default();
-        Console::to(paper.clone(), inks).line(pieces);
-        paper.text()
+    fn written(color: ColorMode, pieces: &[(TextStyle, &str)]) -> String {
+        let captured = Captured::default();
+        Console::to(captured.clone(), color).line(pieces);
+        captured.text()
     }
 
     #[test]
@@ -156,7 +158,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_would_drive_the_terminal_is_spelled_out() {
+    fn terminal_control_characters_are_escaped() {
         let line = written(
             ColorMode::Plain,
             &[(TextStyle::Plain, "a\x1b[2Jb\nc\u{202e}d")],

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::{Method, Uri};
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -38,7 +39,7 @@ impl RequestPaths {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let shown: String = target.chars().take(PATH_CHARS_MAX).collect();
         let (method, _) = telemetry::cut(method.as_str(), REQUEST_METHOD_BYTES_MAX);
-        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.0.lock();
         if paths.len() >= PATHS_MAX {
             // The map grows this large only if the log filter drops the access events that would remove the entries.
             paths.clear();
@@ -47,7 +48,7 @@ impl RequestPaths {
     }
 
     fn take(&self, request_id: &str) -> Option<String> {
-        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.0.lock();
         paths.remove(request_id)
     }
 }
@@ -71,54 +72,54 @@ impl ConsoleLayer {
         }
     }
 
-    fn request(&self, said: &EventFields) {
-        let asked = self.paths.take(said.get("request_id"));
-        if said.get("error") == POLL {
+    fn request(&self, fields: &EventFields) {
+        let path = self.paths.take(fields.get("request_id"));
+        if fields.get("error") == POLL {
             return;
         }
-        let asked = asked.unwrap_or_else(|| said.get("method").to_owned());
-        let status = said.get("status");
-        let ink = match status.as_bytes().first() {
+        let path = path.unwrap_or_else(|| fields.get("method").to_owned());
+        let status = fields.get("status");
+        let style = match status.as_bytes().first() {
             Some(b'1' | b'2') => TextStyle::Green,
             Some(b'3') => TextStyle::Cyan,
             Some(b'4') => TextStyle::Yellow,
             _ => TextStyle::Red,
         };
-        let took = said.get("duration_ms").parse().unwrap_or(0.0);
+        let took = fields.get("duration_ms").parse().unwrap_or(0.0);
         let mut beside = format!("  {took:.1} ms");
-        let runs = said.get("attempts");
+        let runs = fields.get("attempts");
         if !matches!(runs, "" | "0" | "1") {
             beside += &format!(", {runs} runs");
         }
-        let error = said.get("error");
+        let error = fields.get("error");
         if !error.is_empty() {
             beside += &format!(", {error}");
         }
         self.console.line(&[
-            (TextStyle::Plain, &asked),
+            (TextStyle::Plain, &path),
             (TextStyle::Plain, " "),
-            (ink, status),
+            (style, status),
             (TextStyle::Dim, &beside),
         ]);
     }
 
-    fn guest_line(&self, said: &EventFields) {
-        let ink = match said.get("stream") {
+    fn guest_line(&self, fields: &EventFields) {
+        let style = match fields.get("stream") {
             "backtrace" => TextStyle::Red,
             _ => TextStyle::Plain,
         };
-        let name = format!("  {} | ", said.get("guest"));
+        let name = format!("  {} | ", fields.get("guest"));
         self.console
-            .line(&[(TextStyle::Dim, &name), (ink, &said.message)]);
+            .line(&[(TextStyle::Dim, &name), (style, &fields.message)]);
     }
 
-    fn version(&self, level: Level, said: &EventFields) {
-        let (guest, error) = (said.get("guest"), said.get("error"));
+    fn version(&self, level: Level, fields: &EventFields) {
+        let (guest, error) = (fields.get("guest"), fields.get("error"));
         let name = format!("{guest}  ");
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.refusals.lock();
         if level > Level::WARN {
             refusals.remove(guest);
-            let ready = format!("version {} is ready", said.get("version"));
+            let ready = format!("version {} is ready", fields.get("version"));
             self.console
                 .line(&[(TextStyle::Bold, &name), (TextStyle::Green, &ready)]);
         } else if refusals
@@ -134,24 +135,24 @@ impl ConsoleLayer {
         }
     }
 
-    fn other(&self, level: Level, said: &EventFields) {
-        let (ink, word) = match level {
+    fn other(&self, level: Level, fields: &EventFields) {
+        let (style, word) = match level {
             Level::ERROR => (TextStyle::Red, "error: "),
             _ => (TextStyle::Yellow, "warning: "),
         };
-        let guest = match said.get("guest") {
+        let guest = match fields.get("guest") {
             "" => String::new(),
             guest => format!("{guest}  "),
         };
-        let mut message = said.message.clone();
+        let mut message = fields.message.clone();
         // The detail repeats the error kind and adds to it.
-        let details = ["detail", "error"].map(|field| said.get(field));
+        let details = ["detail", "error"].map(|field| fields.get(field));
         if let Some(detail) = details.iter().find(|detail| !detail.is_empty()) {
             message += &format!(": {detail}");
         }
         self.console.line(&[
             (TextStyle::Bold, &guest),
-            (ink, word),
+            (style, word),
             (TextStyle::Plain, &message),
         ]);
     }
@@ -166,16 +167,16 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
         if is_for(LOOK_TARGET) || !(has_line || level <= Level::WARN) {
             return;
         }
-        let mut said = EventFields::default();
-        event.record(&mut said);
+        let mut fields = EventFields::default();
+        event.record(&mut fields);
         if is_for(ACCESS_TARGET) {
-            self.request(&said);
+            self.request(&fields);
         } else if is_for(GUEST_TARGET) && level > Level::WARN {
-            self.guest_line(&said);
+            self.guest_line(&fields);
         } else if is_for(VERSION_TARGET) {
-            self.version(level, &said);
+            self.version(level, &fields);
         } else {
-            self.other(level, &said);
+            self.other(level, &fields);
         }
     }
 }
@@ -217,18 +218,19 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::super::console::ColorMode;
-    use super::super::console::tests::Paper;
+    use super::super::console::tests::Captured;
     use super::*;
 
-    fn told(run: impl FnOnce(&RequestPaths)) -> String {
-        let paper = Paper::default();
+    fn printed(run: impl FnOnce(&RequestPaths)) -> String {
+        let captured = Captured::default();
         let paths = Arc::new(RequestPaths::default());
-        let console = Console::to(paper.clone(), ColorMode::Plain);
-        let narrator = ConsoleLayer::new(console, Arc::clone(&paths));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(narrator), || {
-            run(&paths)
-        });
-        paper.text()
+        let console = Console::to(captured.clone(), ColorMode::Plain);
+        let console_layer = ConsoleLayer::new(console, Arc::clone(&paths));
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(console_layer),
+            || run(&paths),
+        );
+        captured.text()
     }
 
     fn access(request_id: &str, attempts: u32, error: Option<&str>) {
@@ -239,8 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_told_with_its_path_and_its_runs() {
-        let text = told(|paths| {
+    fn a_request_is_printed_with_its_path_and_number_of_runs() {
+        let text = printed(|paths| {
             let uri = "/session?x=1".parse().unwrap();
             for (id, attempts) in [("a", 1), ("b", 3)] {
                 paths.note(id, &Method::GET, &uri);
@@ -255,8 +257,8 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_asks_for_news_is_not_told() {
-        let text = told(|paths| {
+    fn polls_of_the_notice_page_are_not_printed() {
+        let text = printed(|paths| {
             paths.note("a", &Method::GET, &"/".parse().unwrap());
             access("a", 0, Some(POLL));
             assert!(paths.take("a").is_none());
@@ -265,8 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn guests_versions_and_warnings_are_told_and_the_rest_is_not() {
-        let text = told(|_| {
+    fn only_guest_output_versions_and_warnings_are_printed() {
+        let text = printed(|_| {
             tracing::info!(target: GUEST_TARGET, guest = %"hello", stream = "stdout", "a line");
             tracing::info!(target: VERSION_TARGET, guest = "hello", version = 3_u64, "a version is live");
             for _ in 0..2 {

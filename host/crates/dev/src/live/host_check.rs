@@ -7,8 +7,8 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use cloakroom_host::admin::access::is_this_machine;
 use cloakroom_host::handler::HookResponse;
+use cloakroom_host::json_api::is_this_machine;
 use cloakroom_host::route::Route;
 
 /// Checks the `Host` of requests.
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_this_machine_are_answered() {
+    fn only_requests_to_names_of_this_machine_are_answered() {
         for host in [
             "localhost:3000",
             "LOCALHOST",
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn on_all_addresses_any_address_is_answered_and_no_name() {
+    fn a_wildcard_listener_answers_any_ip_address_but_no_foreign_name() {
         for listen in ["0.0.0.0:3000", "[::]:3000"] {
             assert_eq!(status(listen, "192.168.1.5:3000", None), None);
             assert_eq!(status(listen, "evil.example", None), Some(403));

@@ -36,7 +36,7 @@ pub(crate) enum PageRefresh {
     /// It does. The response status is 503.
     ByItself,
     /// The developer has to correct something. The response status is 500.
-    WhenMended,
+    WhenFixed,
 }
 
 impl NoticePage {
@@ -50,7 +50,7 @@ impl NoticePage {
         let mut response = Response::new(text);
         *response.status_mut() = match self.passing {
             PageRefresh::ByItself => StatusCode::SERVICE_UNAVAILABLE,
-            PageRefresh::WhenMended => StatusCode::INTERNAL_SERVER_ERROR,
+            PageRefresh::WhenFixed => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -124,7 +124,7 @@ pub(crate) fn is_poll(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the response to a poll: the stamp of the current notice, or `none`.
-pub(crate) fn news(notice: Option<&NoticePage>) -> Response<String> {
+pub(crate) fn poll_response(notice: Option<&NoticePage>) -> Response<String> {
     let mut response = Response::new(String::new());
     let stamp = notice.map_or_else(|| "none".to_owned(), NoticePage::stamp);
     if let Ok(stamp) = HeaderValue::from_str(&stamp) {
@@ -185,7 +185,7 @@ mod tests {
     fn notice() -> NoticePage {
         NoticePage {
             kind: "build-failed",
-            passing: PageRefresh::WhenMended,
+            passing: PageRefresh::WhenFixed,
             title: "hello: `npm run build` failed".to_owned(),
             advice: Some("install Node.js".to_owned()),
             output: "\u{1b}[31mapp.js:3\u{1b}[0m <b> & \u{1b}]8;;http://x\u{7}link\u{1b}]8;;\u{1b}\\ end\r".to_owned(),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_gets_a_page_that_reloads_itself_and_cannot_be_broken_out_of() {
+    fn a_browser_gets_a_page_that_reloads_itself_with_escaped_text() {
         let answer = answer("text/html,*/*;q=0.8", &Method::GET);
         assert_eq!(answer.status(), 500);
         let page = answer.body();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn others_get_text() {
+    fn a_client_that_does_not_accept_html_gets_text() {
         let answer = answer("application/json", &Method::GET);
         assert_eq!(answer.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
         let expected = "hello: `npm run build` failed\ninstall Node.js\n\napp.js:3 <b> & link end\n\n\
@@ -231,8 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn the_news_tell_one_notice_from_another_and_from_none() {
-        let stamp = |notice: Option<&NoticePage>| news(notice).headers()[STAMP].clone();
+    fn the_stamp_differs_between_notices_and_without_a_notice() {
+        let stamp = |notice: Option<&NoticePage>| poll_response(notice).headers()[STAMP].clone();
         let later = NoticePage {
             since_ms: 0,
             ..notice()

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::console::{Console, TextStyle};
 use cloakroom_session::record::{Document, SessionId, SessionRecord};
+use cloakroom_session::store::layer;
 use cloakroom_session::store::{
-    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture, Touch,
+    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture,
 };
 
 /// The maximum number of entries printed per commit.
@@ -27,7 +28,7 @@ pub(crate) struct SessionPrinter {
 
 impl fmt::Debug for SessionPrinter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TellingStore")
+        f.debug_struct("SessionPrinter")
             .field("store", &self.store)
             .finish_non_exhaustive()
     }
@@ -47,10 +48,10 @@ impl SessionPrinter {
         format!("session {:04x}", self.names.hash_one(id) & 0xffff)
     }
 
-    fn tell(&self, commit: &Commit, verdict: &CommitVerdict) {
-        let said = match verdict {
+    fn print(&self, commit: &Commit, verdict: &CommitVerdict) {
+        let line = match verdict {
             CommitVerdict::Committed => match self.change(&commit.change) {
-                Some(said) => said,
+                Some(line) => line,
                 None => return,
             },
             CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => {
@@ -60,12 +61,13 @@ impl SessionPrinter {
             CommitVerdict::Ambiguous(_) => "it is unknown whether this was stored".to_owned(),
             CommitVerdict::Failed(_) => "not stored".to_owned(),
         };
-        let ink = match verdict {
+        let style = match verdict {
             CommitVerdict::Committed => TextStyle::Cyan,
             _ => TextStyle::Yellow,
         };
         let name = format!("  {}  ", self.name(&commit.id));
-        self.console.line(&[(TextStyle::Dim, &name), (ink, &said)]);
+        self.console
+            .line(&[(TextStyle::Dim, &name), (style, &line)]);
     }
 
     /// Describes a change. Returns `None` if only the expiry of the session changes.
@@ -86,19 +88,19 @@ impl SessionPrinter {
             }
             RowChange::Delete { .. } => ("destroyed".to_owned(), Vec::new()),
         };
-        let mut said = what;
+        let mut line = what;
         for (at, entry) in entries.iter().take(ENTRIES_MAX).enumerate() {
-            said += match (at, said.is_empty()) {
+            line += match (at, line.is_empty()) {
                 (0, true) => "",
                 (0, false) => ": ",
                 _ => ", ",
             };
-            said += entry;
+            line += entry;
         }
         if let Some(more @ 1..) = entries.len().checked_sub(ENTRIES_MAX) {
-            said += &format!(", and {more} more");
+            line += &format!(", and {more} more");
         }
-        (!said.is_empty()).then_some(said)
+        (!line.is_empty()).then_some(line)
     }
 }
 
@@ -108,10 +110,10 @@ fn entries(before: Option<&Document>, record: &SessionRecord) -> Vec<String> {
         return Vec::new();
     };
     let old = |key: &str| before.and_then(|before| before.get(key));
-    let mut said = Vec::new();
+    let mut line = Vec::new();
     for key in before.map(Document::keys).unwrap_or_default() {
         if after.get(&key).is_none() {
-            said.push(format!("{} is gone", shown(&key)));
+            line.push(format!("{} is gone", shown(&key)));
         }
     }
     for key in after.keys() {
@@ -119,11 +121,11 @@ fn entries(before: Option<&Document>, record: &SessionRecord) -> Vec<String> {
         let name = shown(&key);
         match old(&key) {
             Some(old) if old == value => {}
-            Some(old) => said.push(format!("{name} {} → {}", shown(old), shown(value))),
-            None => said.push(format!("{name} = {}", shown(value))),
+            Some(old) => line.push(format!("{name} {} → {}", shown(old), shown(value))),
+            None => line.push(format!("{name} = {}", shown(value))),
         }
     }
-    said
+    line
 }
 
 fn shown(text: &str) -> String {
@@ -133,13 +135,9 @@ fn shown(text: &str) -> String {
     }
 }
 
-impl SessionStore for SessionPrinter {
-    fn load_many<'a>(
-        &'a self,
-        ids: &'a [SessionId],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        self.store.load_many(ids, now_s)
+impl layer::StoreLayer for SessionPrinter {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.store
     }
 
     fn commit_many<'a>(
@@ -150,44 +148,28 @@ impl SessionStore for SessionPrinter {
         Box::pin(async move {
             let verdicts = self.store.commit_many(commits, now_s).await;
             for (commit, verdict) in commits.iter().zip(&verdicts) {
-                self.tell(commit, verdict);
+                self.print(commit, verdict);
             }
             verdicts
         })
-    }
-
-    fn touch_many<'a>(
-        &'a self,
-        touches: &'a [Touch],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<(), StoreError>> {
-        self.store.touch_many(touches, now_s)
     }
 
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
             let reaped = self.store.reap(now_s, rows_max).await;
             if let Ok(rows @ 1..) = reaped {
-                let said = format!("  {rows} expired and removed");
-                self.console.line(&[(TextStyle::Dim, &said)]);
+                let line = format!("  {rows} expired and removed");
+                self.console.line(&[(TextStyle::Dim, &line)]);
             }
             reaped
         })
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        self.store.keeps_tokens()
-    }
-
-    fn halted(&self) -> Option<StoreError> {
-        self.store.halted()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::console::ColorMode;
-    use super::super::console::tests::Paper;
+    use super::super::console::tests::Captured;
     use super::*;
     use cloakroom_session::record::TokenHistory;
     use cloakroom_session::store::RowVersion;
@@ -206,8 +188,8 @@ mod tests {
         }
     }
 
-    fn store(paper: &Paper) -> SessionPrinter {
-        let console = Console::to(paper.clone(), ColorMode::Plain);
+    fn store(captured: &Captured) -> SessionPrinter {
+        let console = Console::to(captured.clone(), ColorMode::Plain);
         SessionPrinter::new(Arc::new(MemoryStore::new()), console)
     }
 
@@ -220,9 +202,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_commit_changes_is_told_and_never_an_id() {
-        let paper = Paper::default();
-        let store = store(&paper);
+    async fn the_changes_of_a_commit_are_printed_without_the_session_id() {
+        let captured = Captured::default();
+        let store = store(&captured);
         let (id, other) = (SessionId::generate(), SessionId::generate());
         let first = record(r#","num":1,"cart":[1]"#);
         let second = record(r#","num":2,"user":"ada""#);
@@ -237,7 +219,7 @@ mod tests {
         commit(&store, &id, update(&second, &second, Some(other.clone()))).await;
         commit(&store, &other, RowChange::Delete { base: None }).await;
 
-        let text = paper.text();
+        let text = captured.text();
         let (name, new_name) = (store.name(&id), store.name(&other));
         let expected = format!(
             "  {name}  new: num = 1, cart = [1]\n\
@@ -253,13 +235,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_that_moves_only_the_time_is_not_told() {
-        let paper = Paper::default();
-        let store = store(&paper);
+    async fn a_commit_that_changes_only_the_expiry_is_not_printed() {
+        let captured = Captured::default();
+        let store = store(&captured);
         let id = SessionId::generate();
         let row = record(r#","num":1"#);
         commit(&store, &id, RowChange::Create(row.clone())).await;
-        let told = paper.text();
+        let before = captured.text();
         let later = SessionRecord {
             expires_at_s: 2000,
             ..row.clone()
@@ -270,24 +252,24 @@ mod tests {
             new_id: None,
         };
         commit(&store, &id, change).await;
-        assert_eq!(paper.text(), told);
+        assert_eq!(captured.text(), before);
     }
 
     #[test]
-    fn much_is_shown_in_short() {
+    fn long_changes_are_abbreviated() {
         let many: String = (0..10)
             .map(|n| format!(",\"k{n}\":\"{}\"", "x".repeat(99)))
             .collect();
-        let said = store(&Paper::default())
+        let line = store(&Captured::default())
             .change(&RowChange::Create(record(&many)))
             .unwrap();
-        assert!(said.ends_with("…, and 2 more"), "{said}");
-        assert!(said.len() < 600, "{said}");
+        assert!(line.ends_with("…, and 2 more"), "{line}");
+        assert!(line.len() < 600, "{line}");
     }
 
     #[tokio::test]
-    async fn it_is_a_store_like_the_one_under_it() {
-        let make = async || Arc::new(store(&Paper::default())) as Arc<dyn SessionStore>;
+    async fn the_printing_store_keeps_the_store_contract() {
+        let make = async || Arc::new(store(&Captured::default())) as Arc<dyn SessionStore>;
         contract::check_all(make).await;
     }
 }

@@ -3,18 +3,17 @@
 //! (shared and network directories).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::tree::{FileOwner, SourceTree, TreeChange, WatchedPath};
 use cloakroom_base::limits::WATCH_QUIET;
+use cloakroom_runtime::{DirectoryEvent, DirectoryWatcher, Identity};
 
 /// The debounce time: the sources are checked after this time without an event. An editor writes, renames and removes several
 /// files in a row.
@@ -38,9 +37,9 @@ type Order = (Vec<WatchedPath>, oneshot::Sender<()>);
 impl Sources {
     /// Creates a watcher without targets. Must be called inside a Tokio runtime.
     pub(crate) fn new() -> Self {
-        let ((orders, ordered), (told, changes)) =
+        let ((orders, ordered), (sender, changes)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        tokio::spawn(SourceWatcher::new(told).run(ordered));
+        tokio::spawn(SourceWatcher::new(sender).run(ordered));
         Self { orders, changes }
     }
 
@@ -67,34 +66,30 @@ impl Sources {
 #[derive(Debug)]
 struct SourceWatcher {
     tree: SourceTree,
-    ears: Option<RecommendedWatcher>,
+    directories: DirectoryWatcher,
     events: mpsc::UnboundedReceiver<PathBuf>,
     /// Paths of events that have not been checked yet.
-    heard: BTreeSet<PathBuf>,
+    event_paths: BTreeSet<PathBuf>,
     targets: Arc<ArcSwap<Vec<WatchedPath>>>,
-    listening: BTreeMap<PathBuf, (u64, u64)>,
-    complained: HashSet<PathBuf>,
-    told: mpsc::UnboundedSender<Changes>,
+    /// The targets that were reported as too large.
+    reported: HashSet<PathBuf>,
+    sender: mpsc::UnboundedSender<Changes>,
 }
 
 impl SourceWatcher {
-    fn new(told: mpsc::UnboundedSender<Changes>) -> Self {
-        let (heard, events) = mpsc::unbounded_channel();
+    fn new(sender: mpsc::UnboundedSender<Changes>) -> Self {
+        let (event_paths, events) = mpsc::unbounded_channel();
         let targets = Arc::new(ArcSwap::default());
         let interests = Arc::clone(&targets);
-        let ears = notify::recommended_watcher(move |event| hear(event, &interests, &heard));
-        let ears = ears.inspect_err(|error| {
-            tracing::warn!(%error, "the system does not report file changes: checking every {WATCH_QUIET:?}");
-        });
+        let hear = move |event| hear(event, &interests, &event_paths);
         Self {
             tree: SourceTree::default(),
-            ears: ears.ok(),
+            directories: DirectoryWatcher::new(hear),
             events,
-            heard: BTreeSet::new(),
+            event_paths: BTreeSet::new(),
             targets,
-            listening: BTreeMap::new(),
-            complained: HashSet::new(),
-            told,
+            reported: HashSet::new(),
+            sender,
         }
     }
 
@@ -109,8 +104,8 @@ impl SourceWatcher {
                     let _ = done.send(());
                 }
                 () = self.hear() => {
-                    let heard = std::mem::take(&mut self.heard);
-                    self.look(move |tree| tree.look(&heard)).await;
+                    let event_paths = std::mem::take(&mut self.event_paths);
+                    self.look(move |tree| tree.look(&event_paths)).await;
                 }
             }
         }
@@ -120,9 +115,9 @@ impl SourceWatcher {
     ///
     /// Cancel safety: dropping the future loses no events.
     async fn hear(&mut self) {
-        if self.heard.is_empty() {
+        if self.event_paths.is_empty() {
             match timeout(WATCH_QUIET, self.events.recv()).await {
-                Ok(Some(path)) => self.heard.insert(path),
+                Ok(Some(path)) => self.event_paths.insert(path),
                 // The system does not report events.
                 Ok(None) => return tokio::time::sleep(WATCH_QUIET).await,
                 Err(_quiet) => return,
@@ -131,7 +126,7 @@ impl SourceWatcher {
         let at_last = Instant::now() + QUIET_WAIT_MAX;
         while Instant::now() < at_last {
             match timeout(QUIET, self.events.recv()).await {
-                Ok(Some(path)) => self.heard.insert(path),
+                Ok(Some(path)) => self.event_paths.insert(path),
                 Ok(None) | Err(_) => return,
             };
         }
@@ -148,45 +143,30 @@ impl SourceWatcher {
             .expect("a look neither panics nor is cancelled");
         self.tree = tree;
         for folder in &seen.too_large {
-            if self.complained.insert(folder.clone()) {
+            if self.reported.insert(folder.clone()) {
                 let folder = folder.display();
                 tracing::warn!(
                     "{folder} contains too many files to watch: name the source directories in `watch`"
                 );
             }
         }
-        self.listen_to(seen.folders);
+        self.watch(seen.folders);
         if !seen.changed.is_empty() {
             // Fails if the receiver is already dropped during shutdown.
-            let _ = self.told.send(seen.changed);
+            let _ = self.sender.send(seen.changed);
         }
     }
 
     /// Watches exactly these directories.
-    fn listen_to(&mut self, folders: BTreeMap<PathBuf, (u64, u64)>) {
-        let Some(ears) = &mut self.ears else { return };
-        self.listening.retain(|path, identity| {
-            let is_wanted = folders.get(path) == Some(identity);
-            if !is_wanted {
-                // The directory may have been removed, which ends its watch.
-                let _ = ears.unwatch(path);
-            }
-            is_wanted
-        });
+    fn watch(&mut self, folders: BTreeMap<PathBuf, Identity>) {
+        self.directories.retain(|path| folders.contains_key(path));
         for (path, identity) in folders {
-            if self.listening.contains_key(&path) {
+            if self.directories.is_watched(&path, identity) {
                 continue;
             }
-            match ears.watch(&path, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.listening.insert(path, identity);
-                }
-                Err(error) => {
-                    if self.complained.insert(path.clone()) {
-                        let folder = path.display();
-                        tracing::warn!(%error, "cannot watch {folder}: checking its files every {WATCH_QUIET:?}");
-                    }
-                }
+            if let Err(error) = self.directories.watch(path.clone(), identity) {
+                let folder = path.display();
+                tracing::warn!(%error, "cannot watch {folder}: checking its files every {WATCH_QUIET:?}");
             }
         }
     }
@@ -194,27 +174,22 @@ impl SourceWatcher {
 
 /// Forwards paths that belong to a target. Runs on the thread that receives the events.
 fn hear(
-    event: notify::Result<Event>,
+    event: DirectoryEvent,
     targets: &ArcSwap<Vec<WatchedPath>>,
-    heard: &mpsc::UnboundedSender<PathBuf>,
+    event_paths: &mpsc::UnboundedSender<PathBuf>,
 ) {
-    let paths = match event {
-        Ok(event) if event.need_rescan() => vec![PathBuf::new()],
-        Ok(event) => match event.kind {
-            // These events include our own reads.
-            EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write) => return,
-            _ => event.paths,
-        },
-        // Events were lost.
-        Err(_) => vec![PathBuf::new()],
+    let path = match event {
+        DirectoryEvent::Changed { path, .. } => {
+            if !targets.load().iter().any(|target| target.wants(&path)) {
+                return;
+            }
+            path
+        }
+        // An empty path requests a check without reading a certain file again.
+        DirectoryEvent::Lost => PathBuf::new(),
     };
-    let targets = targets.load();
-    let is_lost = |path: &Path| path.as_os_str().is_empty();
-    let matters = |path: &Path| is_lost(path) || targets.iter().any(|target| target.wants(path));
-    for path in paths.into_iter().filter(|path| matters(path)) {
-        // Fails if the receiver is already dropped during shutdown.
-        let _ = heard.send(path);
-    }
+    // Fails if the receiver is already dropped during shutdown.
+    let _ = event_paths.send(path);
 }
 
 #[cfg(test)]
@@ -255,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn folders_that_are_made_later_are_listened_to() {
+    async fn folders_that_are_created_later_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let src = folder.path().join("src");
         let mut sources = Sources::new();

@@ -14,12 +14,14 @@ use super::console::TextStyle;
 use super::sources::{Changes, Sources};
 use super::tree::{FileOwner, WatchedPath};
 use cloakroom_host::app::{ReloadOutcome, ReloadRequests};
-use cloakroom_host::config::{BuildSettings, Config, GuestSettings};
-use cloakroom_runtime::{ComponentSource, DeployRequest, Deployer, GuestRegistry, VersionOrigin};
+use cloakroom_host::config::{BuildSettings, Config};
+use cloakroom_runtime::{
+    ComponentSource, DeployRequest, Deployer, GuestRegistry, GuestSettings, VersionOrigin,
+};
 
 /// Starts builds and reloads the configuration.
 pub(crate) struct Supervisor {
-    shop: Arc<BuildShared>,
+    shared: Arc<BuildShared>,
     file: PathBuf,
     read: Read,
     reloads: ReloadRequests,
@@ -39,19 +41,19 @@ struct RunningBuilds {
 }
 
 impl Supervisor {
-    /// Creates a supervisor for builds that share `shop` and report their ends through `builds`. `file` is the file that `read`
+    /// Creates a supervisor for builds that share `shared` and report their ends through `builds`. `file` is the file that `read`
     /// reads.
     ///
     /// Must be called inside a Tokio runtime.
     pub(crate) fn new(
-        shop: Arc<BuildShared>,
+        shared: Arc<BuildShared>,
         builds: mpsc::UnboundedReceiver<String>,
         file: PathBuf,
         read: Read,
         reloads: ReloadRequests,
     ) -> Self {
         Self {
-            shop,
+            shared,
             file,
             read,
             reloads,
@@ -67,39 +69,40 @@ impl Supervisor {
     /// Cancel safety: dropping the future kills the running commands.
     pub(crate) async fn run(mut self, config: Config) {
         self.adopt(&config).await;
-        for guest in config.guests.iter().filter(|guest| guest.build.is_none()) {
-            let (registry, admission) = (&self.shop.registry, &self.shop.admission);
-            tokio::spawn(admit(
+        let is_built = |guest: &GuestSettings| config.builds.contains_key(&guest.name);
+        for guest in config.guests.iter().filter(|guest| !is_built(guest)) {
+            let (registry, deployer) = (&self.shared.registry, &self.shared.deployer);
+            tokio::spawn(deploy(
                 guest.name.clone(),
                 Arc::clone(registry),
-                Arc::clone(admission),
+                Arc::clone(deployer),
             ));
         }
         if self.works.is_empty() {
-            let said =
+            let message =
                 "No guest has a [guest.NAME.build] table: there is nothing to build or to watch.";
-            self.shop.console.line(&[(TextStyle::Yellow, said)]);
+            self.shared.console.line(&[(TextStyle::Yellow, message)]);
         }
         loop {
             tokio::select! {
                 changes = self.sources.changed() => self.note(changes).await,
                 Some(guest) = self.builds.recv() => {
-                    self.is_reload_due |= self.shop.registry.get(&guest).is_none();
+                    self.is_reload_due |= self.shared.registry.get(&guest).is_none();
                 }
             }
-            if self.is_reload_due && self.shop.bench.are_all_built() {
-                self.take_over().await;
+            if self.is_reload_due && self.shared.guest_builds.are_all_built() {
+                self.apply().await;
             }
         }
     }
 
     /// Reloads once per save. A refused configuration is not tried again merely because something else was built.
-    async fn take_over(&mut self) {
+    async fn apply(&mut self) {
         self.is_reload_due = false;
         match self.reloads.reload().await {
-            ReloadOutcome::TakenOver => self.tell(TextStyle::Green, "taken over"),
+            ReloadOutcome::Applied => self.print_about_file(TextStyle::Green, "applied"),
             ReloadOutcome::Refused => {
-                self.tell(
+                self.print_about_file(
                     TextStyle::Yellow,
                     "not applied: correct it and save it again",
                 );
@@ -108,17 +111,17 @@ impl Supervisor {
     }
 
     /// Prints a message about the configuration.
-    fn tell(&self, ink: TextStyle, said: &str) {
+    fn print_about_file(&self, style: TextStyle, message: &str) {
         let file = format!("{}  ", self.file.display());
-        self.shop
+        self.shared
             .console
-            .line(&[(TextStyle::Bold, &file), (ink, said)]);
+            .line(&[(TextStyle::Bold, &file), (style, message)]);
     }
 
     async fn note(&mut self, changes: Changes) {
         for path in changes.keys() {
-            let said = format!("{} changed", self.short(path));
-            self.shop.console.line(&[(TextStyle::Dim, &said)]);
+            let message = format!("{} changed", self.short(path));
+            self.shared.console.line(&[(TextStyle::Dim, &message)]);
         }
         let owners: BTreeSet<FileOwner> = changes.into_values().flatten().collect();
         for owner in owners {
@@ -140,14 +143,17 @@ impl Supervisor {
             Ok(config) => {
                 self.is_reload_due = true;
                 self.adopt(&config).await;
-                if !self.shop.bench.are_all_built() {
-                    self.tell(TextStyle::Yellow, "it is applied once every guest is built");
+                if !self.shared.guest_builds.are_all_built() {
+                    self.print_about_file(
+                        TextStyle::Yellow,
+                        "it is applied once every guest is built",
+                    );
                 }
             }
             Err(refused) => {
                 for fault in refused.faults {
                     let fault = fault.to_string().replace("\n    ", "; ");
-                    self.shop
+                    self.shared
                         .console
                         .line(&[(TextStyle::Red, "error: "), (TextStyle::Plain, &fault)]);
                 }
@@ -157,16 +163,12 @@ impl Supervisor {
 
     /// Starts the builds for this configuration. Guests whose build tables have not changed keep their builds.
     async fn adopt(&mut self, config: &Config) {
-        let wanted: BTreeMap<&str, &BuildSettings> = config
-            .guests
-            .iter()
-            .filter_map(|guest| Some((guest.name.as_str(), guest.build.as_ref()?)))
-            .collect();
-        let bench = &self.shop.bench;
+        let wanted = &config.builds;
+        let guest_builds = &self.shared.guest_builds;
         self.works.retain(|guest, running| {
-            let is_same = wanted.get(guest.as_str()) == Some(&&running.build);
+            let is_same = wanted.get(guest) == Some(&running.build);
             if !is_same {
-                bench.forget(guest);
+                guest_builds.forget(guest);
             }
             is_same
         });
@@ -175,7 +177,7 @@ impl Supervisor {
         for (guest, build) in wanted {
             if !self.works.contains_key(guest) {
                 let running = self.begin(guest, build);
-                self.works.insert(guest.to_owned(), running);
+                self.works.insert(guest.clone(), running);
             }
         }
     }
@@ -183,14 +185,14 @@ impl Supervisor {
     fn begin(&self, guest: &str, build: &BuildSettings) -> RunningBuilds {
         if build.watch.is_empty() {
             let name = format!("{guest}  ");
-            let said = "is built once: its [guest.NAME.build] table has no `watch`";
-            self.shop
+            let message = "is built once: its [guest.NAME.build] table has no `watch`";
+            self.shared
                 .console
-                .line(&[(TextStyle::Bold, &name), (TextStyle::Yellow, said)]);
+                .line(&[(TextStyle::Bold, &name), (TextStyle::Yellow, message)]);
         }
         let changed = Arc::<Notify>::default();
         let work = BuildTask {
-            shop: Arc::clone(&self.shop),
+            shared: Arc::clone(&self.shared),
             guest: guest.to_owned(),
             build: build.clone(),
             changed: Arc::clone(&changed),
@@ -205,7 +207,7 @@ impl Supervisor {
     }
 
     fn targets(&self, config: &Config) -> Vec<WatchedPath> {
-        let outputs = outputs(&config.guests);
+        let outputs = outputs(&built_components(config));
         let target = |owner, path: &Path| {
             Some(WatchedPath {
                 owner,
@@ -214,9 +216,9 @@ impl Supervisor {
             })
         };
         let mut targets: Vec<_> = target(FileOwner::Config, &self.file).into_iter().collect();
-        for guest in &config.guests {
-            let watched = guest.build.iter().flat_map(|build| &build.watch);
-            let owner = || FileOwner::Guest(guest.name.clone());
+        for (guest, build) in &config.builds {
+            let owner = || FileOwner::Guest(guest.clone());
+            let watched = build.watch.iter();
             targets.extend(watched.filter_map(|path| target(owner(), path)));
         }
         targets
@@ -231,21 +233,27 @@ impl Supervisor {
     }
 }
 
+/// Returns the components that are built, and how.
+fn built_components(config: &Config) -> Vec<(&Path, &BuildSettings)> {
+    let guests = config.guests.iter();
+    guests
+        .filter_map(|guest| Some((guest.component.as_path(), config.builds.get(&guest.name)?)))
+        .collect()
+}
+
 /// Returns the paths that builds write: the guests' components, and the directory of each component unless it contains sources
 /// of any guest.
-fn outputs(guests: &[GuestSettings]) -> Vec<PathBuf> {
-    let builds = guests.iter().filter_map(|guest| guest.build.as_ref());
-    let watched = builds.flat_map(|build| &build.watch);
+fn outputs(built: &[(&Path, &BuildSettings)]) -> Vec<PathBuf> {
+    let watched = built.iter().flat_map(|(_, build)| &build.watch);
     let sources: Vec<_> = watched.filter_map(|path| absolute(path).ok()).collect();
-    let outputs = guests.iter().map(|guest| outputs_of(guest, &sources));
+    let outputs = built
+        .iter()
+        .map(|(component, build)| outputs_of(component, build, &sources));
     outputs.flatten().collect()
 }
 
-fn outputs_of(guest: &GuestSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
-    let Some(build) = &guest.build else {
-        return Vec::new();
-    };
-    let Ok(component) = absolute(&guest.component) else {
+fn outputs_of(component: &Path, build: &BuildSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
+    let Ok(component) = absolute(component) else {
         return Vec::new();
     };
     let project = absolute(&build.folder).ok();
@@ -260,8 +268,8 @@ fn outputs_of(guest: &GuestSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// Deploys a guest that this host does not build.
-async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Deployer>) {
-    let proposal = DeployRequest {
+async fn deploy(guest: String, registry: Arc<GuestRegistry>, deployer: Arc<Deployer>) {
+    let deploy_request = DeployRequest {
         source: ComponentSource::File,
         settings: None,
         origin: VersionOrigin::File,
@@ -269,49 +277,48 @@ async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Deplo
     };
     if let Some(deployment) = registry.get(&guest) {
         // The reason for a refusal is logged and kept with the deployment.
-        let _ = admission.admit(&deployment, proposal).await;
+        let _ = deployer.deploy(&deployment, deploy_request).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::config;
+    use super::*;
 
     #[test]
-    fn what_a_build_writes_is_told_from_what_it_reads() {
+    fn build_outputs_are_distinguished_from_watched_sources() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let outputs = |component: &str, watch: &str| {
+        let paths = |component: &str, watch: &str| {
             let config = config(folder.path(), component, watch);
-            super::outputs(&config.guests)
+            outputs(&built_components(&config))
         };
         let both = [path("build"), path("build/g.wasm")];
-        assert_eq!(outputs("build/g.wasm", r#"["src"]"#), both);
-        assert_eq!(outputs("build/g.wasm", r#"["."]"#), both);
-        assert_eq!(outputs("g.wasm", r#"["."]"#), [path("g.wasm")]);
+        assert_eq!(paths("build/g.wasm", r#"["src"]"#), both);
+        assert_eq!(paths("build/g.wasm", r#"["."]"#), both);
+        assert_eq!(paths("g.wasm", r#"["."]"#), [path("g.wasm")]);
         assert_eq!(
-            outputs("src/g.wasm", r#"["src/app.js"]"#),
+            paths("src/g.wasm", r#"["src/app.js"]"#),
             [path("src/g.wasm")]
         );
     }
 
     #[test]
-    fn the_sources_of_one_guest_are_not_hidden_by_what_another_ones_build_writes() {
+    fn a_guests_sources_in_the_output_folder_of_another_build_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let guests = |watched_by_other: &str| {
-            let one = config(folder.path(), "shared/g.wasm", r#"["src"]"#).guests;
-            let other = config(folder.path(), "build/h.wasm", watched_by_other).guests;
-            [one, other].concat()
+        let paths = |watched_by_other: &str| {
+            let one = config(folder.path(), "shared/g.wasm", r#"["src"]"#);
+            let other = config(folder.path(), "build/h.wasm", watched_by_other);
+            outputs(&[built_components(&one), built_components(&other)].concat())
         };
         let others = [path("build"), path("build/h.wasm")];
-        let outputs = super::outputs(&guests(r#"["shared/lib.js"]"#));
         assert_eq!(
-            outputs,
+            paths(r#"["shared/lib.js"]"#),
             [vec![path("shared/g.wasm")], others.to_vec()].concat()
         );
-        let outputs = super::outputs(&guests(r#"["lib"]"#));
         let ones = [path("shared"), path("shared/g.wasm")];
-        assert_eq!(outputs, [ones, others].concat());
+        assert_eq!(paths(r#"["lib"]"#), [ones, others].concat());
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use cloakroom_base::files;
+use cloakroom_runtime::{FileStamp, Identity};
 
 /// The maximum number of files checked per target. A directory with more files does not contain only sources.
 const FILES_MAX: usize = 20_000;
@@ -70,21 +70,18 @@ pub(crate) struct SourceTree {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KnownFile {
-    stamp: Stamp,
+    stamp: FileStamp,
     /// `None` if the file is too large or could not be read.
     content: Option<blake3::Hash>,
 }
-
-/// Inode, size in bytes, and modification time.
-type Stamp = (u64, u64, i64, i64);
 
 /// The result of a check.
 #[derive(Debug, Default)]
 pub(crate) struct TreeChange {
     /// The paths that were changed, added or removed, and the owners they affect.
     pub(crate) changed: BTreeMap<PathBuf, BTreeSet<FileOwner>>,
-    /// The directories to watch, with their device and inode numbers.
-    pub(crate) folders: BTreeMap<PathBuf, (u64, u64)>,
+    /// The directories to watch.
+    pub(crate) folders: BTreeMap<PathBuf, Identity>,
     /// Targets with more than [`FILES_MAX`] files.
     pub(crate) too_large: Vec<PathBuf>,
 }
@@ -98,16 +95,16 @@ impl SourceTree {
         self.look_and_judge(&BTreeSet::new(), |stranger| is_wanted(&former, stranger))
     }
 
-    /// Checks all targets. Files in `heard` are read again even if their stamps are unchanged, because a file may be written
+    /// Checks all targets. Files in `event_paths` are read again even if their stamps are unchanged, because a file may be written
     /// twice within one tick of the clock.
-    pub(crate) fn look(&mut self, heard: &BTreeSet<PathBuf>) -> TreeChange {
-        self.look_and_judge(heard, |_stranger| true)
+    pub(crate) fn look(&mut self, event_paths: &BTreeSet<PathBuf>) -> TreeChange {
+        self.look_and_judge(event_paths, |_stranger| true)
     }
 
     /// Checks all targets as [`SourceTree::look`] does. `is_new` decides whether a previously unknown file was just created.
     fn look_and_judge(
         &mut self,
-        heard: &BTreeSet<PathBuf>,
+        event_paths: &BTreeSet<PathBuf>,
         is_new: impl Fn(&Path) -> bool,
     ) -> TreeChange {
         let mut seen = TreeChange::default();
@@ -128,10 +125,10 @@ impl SourceTree {
         for (path, stamp) in found {
             let before = self.files.remove(&path);
             let known = match before {
-                Some(known) if known.stamp == stamp && !heard.contains(&path) => known,
+                Some(known) if known.stamp == stamp && !event_paths.contains(&path) => known,
                 _ => KnownFile {
                     stamp,
-                    content: content(&path, stamp),
+                    content: content(&path, stamp.bytes()),
                 },
             };
             let is_changed = match before {
@@ -164,8 +161,8 @@ fn is_wanted(targets: &[WatchedPath], path: &Path) -> bool {
 /// A walk through one target.
 struct TreeWalk<'a> {
     target: &'a WatchedPath,
-    found: &'a mut BTreeMap<PathBuf, Stamp>,
-    folders: &'a mut BTreeMap<PathBuf, (u64, u64)>,
+    found: &'a mut BTreeMap<PathBuf, FileStamp>,
+    folders: &'a mut BTreeMap<PathBuf, Identity>,
     files: usize,
 }
 
@@ -176,8 +173,8 @@ impl TreeWalk<'_> {
         if let Some(parent) = path.parent()
             && let Ok(metadata) = parent.metadata()
         {
-            let identity = (metadata.dev(), metadata.ino());
-            self.folders.insert(parent.to_owned(), identity);
+            let stamp = FileStamp::from(&metadata);
+            self.folders.insert(parent.to_owned(), stamp.identity());
         }
         // Only a link at the root of a target is followed to a directory: links inside may form a cycle.
         if let Ok(metadata) = path.metadata() {
@@ -186,9 +183,10 @@ impl TreeWalk<'_> {
     }
 
     fn enter(&mut self, path: PathBuf, metadata: &Metadata, depth: usize) {
+        let stamp = FileStamp::from(metadata);
         if metadata.is_file() {
             self.files += 1;
-            self.found.insert(path, stamp(metadata));
+            self.found.insert(path, stamp);
             return;
         }
         if !metadata.is_dir() || depth > DEPTH_MAX {
@@ -198,7 +196,7 @@ impl TreeWalk<'_> {
         let Ok(entries) = fs::read_dir(&path) else {
             return;
         };
-        self.folders.insert(path, (metadata.dev(), metadata.ino()));
+        self.folders.insert(path, stamp.identity());
         for entry in entries.flatten() {
             if self.files > FILES_MAX {
                 return;
@@ -217,16 +215,7 @@ impl TreeWalk<'_> {
     }
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
-    (
-        metadata.ino(),
-        metadata.len(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-    )
-}
-
-fn content(path: &Path, (_, bytes, ..): Stamp) -> Option<blake3::Hash> {
+fn content(path: &Path, bytes: u64) -> Option<blake3::Hash> {
     if bytes > READ_BYTES_MAX {
         return None;
     }
@@ -277,9 +266,9 @@ mod tests {
         }
 
         /// Returns the paths that a check reports, after events for these files.
-        fn look(&mut self, heard: &[&str]) -> Vec<String> {
-            let heard = heard.iter().map(|name| self.path(name)).collect();
-            let seen = self.tree.look(&heard);
+        fn look(&mut self, event_paths: &[&str]) -> Vec<String> {
+            let event_paths = event_paths.iter().map(|name| self.path(name)).collect();
+            let seen = self.tree.look(&event_paths);
             let short = |path: &PathBuf| {
                 let short = path.strip_prefix(self.folder.path()).unwrap();
                 short.display().to_string()
@@ -289,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_added_or_removed_has_changed() {
+    fn files_written_added_or_removed_are_reported_as_changed() {
         let mut project = Project::new(
             &["src/a.js", "src/sub/b.js", "package.json"],
             &["src", "package.json"],
@@ -304,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_again_as_it_was_has_not_changed() {
+    fn a_file_saved_with_the_same_content_is_not_reported_as_changed() {
         let mut project = Project::new(&["src/a.js"], &["src"]);
         project.write("src/a.js", "old");
         assert!(project.look(&["src/a.js"]).is_empty());
@@ -314,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tools_and_builds_write_is_not_looked_at() {
+    fn files_written_by_tools_and_builds_are_ignored() {
         let mut project = Project::new(&["app.py"], &["."]);
         for file in [
             ".git/index",
@@ -335,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_is_looked_at_whatever_its_name() {
+    fn an_explicitly_watched_file_is_never_ignored() {
         let mut project = Project::new(&[".env"], &[".env"]);
         project.write(".env", "new");
         assert_eq!(project.look(&[".env"]), [".env"]);
     }
 
     #[test]
-    fn a_folder_that_comes_later_or_cannot_be_read_is_no_trouble() {
+    fn a_missing_or_unreadable_folder_causes_no_error() {
         use std::os::unix::fs::PermissionsExt as _;
         let mut project = Project::new(&["other"], &["src", "locked"]);
         assert!(project.look(&[]).is_empty());
@@ -354,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_of_links_comes_to_an_end_and_linked_files_count() {
+    fn a_cycle_of_links_ends_and_linked_files_are_watched() {
         let mut project = Project::new(&["src/a.js", "shared.js"], &["src"]);
         symlink("..", project.path("src/ring")).unwrap();
         symlink("../shared.js", project.path("src/shared.js")).unwrap();
@@ -364,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_made_while_targets_change_is_told() {
+    fn a_file_created_while_the_watched_paths_change_is_reported() {
         let mut project = Project::new(&["src/a.js", "lib/b.js"], &["src"]);
         project.write("src/new.js", "");
         let target = |path: &str| WatchedPath {
@@ -379,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn other_targets_bring_no_changes_of_their_own() {
+    fn a_change_of_the_watched_paths_is_not_reported_as_a_file_change() {
         let mut project = Project::new(&["src/a.js", "lib/b.js"], &["src"]);
         project.write("src/a.js", "new!");
         let target = |path: &str, name: &str| WatchedPath {

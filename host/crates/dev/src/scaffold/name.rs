@@ -15,10 +15,10 @@ pub struct ProjectName(String);
 /// Error returned when a text is not a valid [`ProjectName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it is not a valid project name: write a lowercase letter, then lowercase letters, digits and `-`, at most {CHARS_MAX}; {proposal}"
+    "it is not a valid project name: write a lowercase letter, then lowercase letters, digits and `-`, at most {CHARS_MAX}; {suggestion}"
 )]
 pub struct BadProjectName {
-    proposal: String,
+    suggestion: String,
 }
 
 impl ProjectName {
@@ -42,12 +42,12 @@ impl FromStr for ProjectName {
             return Ok(Self(text.to_owned()));
         }
         let meant = meant(text);
-        let proposal = if is_name(&meant) {
+        let suggestion = if is_name(&meant) {
             format!("did you mean `{meant}`?")
         } else {
             format!("`{NAME_IN_TEMPLATES}` is one")
         };
-        Err(BadProjectName { proposal })
+        Err(BadProjectName { suggestion })
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_name_comes_with_the_one_that_was_probably_meant() {
+    fn an_invalid_project_name_is_refused_with_a_suggestion() {
         for (bad, meant) in [
             ("Shop", "`shop`"),
             ("my_shop", "`my-shop`"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_takes_its_place_as_a_word_only() {
+    fn the_name_replaces_the_placeholder_only_as_a_whole_word() {
         let name = "hello-world".parse().unwrap();
         for (text, expected) in [
             ("hello", "hello-world"),

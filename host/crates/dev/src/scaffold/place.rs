@@ -76,10 +76,10 @@ impl StagedFolder {
         }
         fs::write(&path, &file.content)?;
         if file.content.starts_with(b"#!") {
-            let mut rights = fs::metadata(&path)?.permissions();
+            let mut permissions = fs::metadata(&path)?.permissions();
             // Every user that may read the file may also execute it.
-            rights.set_mode(rights.mode() | (rights.mode() & 0o444) >> 2);
-            fs::set_permissions(&path, rights)?;
+            permissions.set_mode(permissions.mode() | (permissions.mode() & 0o444) >> 2);
+            fs::set_permissions(&path, permissions)?;
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_filled_and_stays_the_same_folder() {
+    fn an_existing_empty_folder_is_filled_in_place() {
         use std::os::unix::fs::MetadataExt as _;
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("shop");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_needs_nothing_of_the_one_around_it() {
+    fn an_empty_folder_is_filled_without_writing_to_its_parent() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("shop");
         fs::create_dir(&folder).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_not_touched() {
+    fn a_folder_that_is_not_empty_is_refused_and_left_unchanged() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("shop");
         fs::create_dir(&folder).unwrap();

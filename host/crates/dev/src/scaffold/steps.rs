@@ -4,7 +4,7 @@ use super::NewProject;
 use super::tools::{RequiredTool, ToolState};
 
 /// Returns the text, with a line break at the end.
-pub(crate) fn told(project: &NewProject, tools: &[RequiredTool]) -> String {
+pub(crate) fn next_steps(project: &NewProject, tools: &[RequiredTool]) -> String {
     let folder = project.folder.display();
     let language = project.language.title();
     let mut text = format!("Made {} ({language}) in {folder}. Next:\n\n", project.name);
@@ -23,7 +23,7 @@ pub(crate) fn told(project: &NewProject, tools: &[RequiredTool]) -> String {
 }
 
 fn line(tool: &RequiredTool) -> (String, String) {
-    let said = match &tool.state {
+    let status = match &tool.state {
         ToolState::Here { version } if version.is_empty() => "is here".to_owned(),
         ToolState::Here { version } => format!("{version} is here"),
         ToolState::TooOld { version, least } => {
@@ -31,7 +31,7 @@ fn line(tool: &RequiredTool) -> (String, String) {
         }
         ToolState::Missing => format!("IS MISSING: {}", tool.remedy),
     };
-    (tool.name.to_owned(), said)
+    (tool.name.to_owned(), status)
 }
 
 fn columns(rows: &[(String, impl AsRef<str>)]) -> String {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_comes_with_how_to_get_it() {
+    fn a_missing_tool_is_listed_with_its_remedy() {
         let project = NewProject {
             name: "shop".parse().unwrap(),
             language: Language::Python,
@@ -74,7 +74,7 @@ mod tests {
             tool("uv", old),
         ];
         assert_eq!(
-            told(&project, &tools),
+            next_steps(&project, &tools),
             "Made shop (Python) in a/shop. Next:
 
   cd a/shop

@@ -88,10 +88,10 @@ pub fn needed(language: Language) -> Vec<RequiredTool> {
 
 /// Runs a program to get its version, and compares it with the oldest accepted one.
 fn version_of(program: &str, least: Option<(u32, u32)>) -> ToolState {
-    let Some(said) = answer(program, &["--version"]) else {
+    let Some(printed) = answer(program, &["--version"]) else {
         return ToolState::Missing;
     };
-    let version = version_in(&said).to_owned();
+    let version = version_in(&printed).to_owned();
     match least {
         Some(least) if numbers(&version) < least => ToolState::TooOld {
             version,
@@ -122,13 +122,13 @@ fn answer(program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     let command = command.args(arguments).stdin(Stdio::null());
     let output = command.stderr(Stdio::null()).output().ok()?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then_some(said)
+    let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(printed)
 }
 
 /// Returns the first word that begins with a digit after an optional `v`, as in `Python 3.11.2` and `v20.1.0`.
-fn version_in(said: &str) -> &str {
-    let words = said.split_whitespace();
+fn version_in(printed: &str) -> &str {
+    let words = printed.split_whitespace();
     let mut bare = words.map(|word| word.trim_start_matches('v'));
     bare.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
         .unwrap_or_default()
@@ -147,16 +147,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_found_in_what_programs_say() {
-        for (said, version, first_two) in [
+    fn a_version_is_parsed_from_the_output_of_a_program() {
+        for (printed, version, first_two) in [
             ("v20.19.2", "20.19.2", (20, 19)),
             ("Python 3.9.2+", "3.9.2+", (3, 9)),
             ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", "1.95.0", (1, 95)),
             ("10", "10", (10, 0)),
             ("who knows", "", (0, 0)),
         ] {
-            assert_eq!(version_in(said), version, "{said}");
-            assert_eq!(numbers(version), first_two, "{said}");
+            assert_eq!(version_in(printed), version, "{printed}");
+            assert_eq!(numbers(version), first_two, "{printed}");
         }
     }
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_old_says_which_would_do() {
+    fn a_tool_that_is_too_old_is_reported_with_the_required_version() {
         let ToolState::Here { version } = version_of("cargo", Some((1, 95))) else {
             panic!("cargo runs this test");
         };

@@ -12,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_interfaces_are_carried_and_nothing_that_lies_about() {
+    fn the_vendored_files_include_the_interfaces_and_no_build_artifacts() {
         let paths: Vec<_> = files().iter().map(|(path, _)| *path).collect();
         assert!(paths.contains(&"wit/session.wit"), "{paths:?}");
         assert!(paths.is_sorted());

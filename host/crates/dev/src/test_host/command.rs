@@ -25,7 +25,7 @@ pub(crate) enum CommandEnd {
 
 /// Runs `command` in `folder` with `arguments` appended. Its standard output and error are inherited, and its input is empty.
 ///
-/// A signal is forwarded to all processes of the command. Those that are still running after [`limits::TRIAL_INTERRUPT_GRACE`],
+/// A signal is forwarded to all processes of the command. Those that are still running after [`limits::TEST_INTERRUPT_GRACE`],
 /// or when a second signal arrives, are killed.
 ///
 /// # Errors
@@ -64,7 +64,7 @@ pub(crate) async fn run(
     let status = tokio::select! {
         status = child.wait() => Some(status?),
         _ = signals.next() => None,
-        () = tokio::time::sleep(limits::TRIAL_INTERRUPT_GRACE) => None,
+        () = tokio::time::sleep(limits::TEST_INTERRUPT_GRACE) => None,
     };
     let _ = all(Signal::KILL);
     let status = match status {
@@ -109,20 +109,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_runs_in_the_folder_and_knows_where_the_hosts_are() {
+    async fn the_test_command_runs_in_the_project_folder_with_the_hosts_url() {
         let (code, written) = run_here("echo $CLOAKROOM_TEST_URL > out", &[]).await;
         assert_eq!((code, written.as_str()), (0, "http://x\n"));
     }
 
     #[tokio::test]
-    async fn arguments_arrive_as_they_are() {
+    async fn arguments_are_passed_to_the_test_command_unchanged() {
         let arguments = ["a b", "it's", "$HOME", "\"", ""];
         let (_, written) = run_here("printf '[%s]' > out", &arguments).await;
         assert_eq!(written, "[a b][it's][$HOME][\"][]");
     }
 
     #[tokio::test]
-    async fn what_it_leaves_running_ends_with_it() {
+    async fn background_processes_of_the_test_command_are_ended() {
         let command = "sleep 600 >/dev/null 2>&1 & echo $! > out; exit 3";
         let (code, pid) = run_here(command, &[]).await;
         assert_eq!(code, 3);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_end_is_told_as_a_shell_tells_it() {
+    async fn the_exit_code_of_the_test_command_is_the_one_that_a_shell_reports() {
         assert_eq!(run_here("exit 7", &[]).await.0, 7);
         assert_eq!(run_here("kill -9 $$", &[]).await.0, 137);
     }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -19,17 +19,13 @@ use super::wire::{
 };
 use cloakroom_base::limits;
 use cloakroom_base::quota::{QuotaPeer, QuotaTotals, Quotas};
-use cloakroom_host::admin::reply;
-use cloakroom_host::admin::reply::{Refusal, Reply, problem};
-use cloakroom_host::admin::{access, upload};
 use cloakroom_host::app::StartError;
 use cloakroom_host::config::ConfigFault;
+use cloakroom_host::json_api;
+use cloakroom_host::json_api::{Body, Refusal, Reply, ok, problem};
 use cloakroom_runtime::DeployError;
 use cloakroom_server as server;
 use cloakroom_server::{ConnectionEnds, RequestBody, Service};
-
-/// The body of a response.
-type Body = cloakroom_host::admin::Body;
 
 /// The control interface. Dropping it stops its hosts.
 pub(crate) struct ControlServer {
@@ -66,7 +62,7 @@ impl ControlServer {
             hosts: Mutex::default(),
             last_host: AtomicU64::new(0),
             quotas: Quotas::new(QuotaTotals {
-                connections: limits::TRIAL_CONNECTIONS_MAX,
+                connections: limits::TEST_CONNECTIONS_MAX,
                 ..QuotaTotals::default()
             }),
         })
@@ -90,7 +86,7 @@ impl ControlServer {
         head: &http::request::Parts,
         body: Pin<&mut B>,
     ) -> Reply {
-        access::check_no_page(head)?;
+        json_api::check_no_page(head)?;
         let target = ControlTarget::of(head.uri.path())?;
         target.check_method(&head.method)?;
         let (id, part) = match target {
@@ -104,7 +100,7 @@ impl ControlServer {
         let is_get = head.method == Method::GET;
         match part {
             HostPart::Whole => {
-                self.hosts().remove(&id);
+                self.hosts.lock().remove(&id);
                 Ok(no_content())
             }
             HostPart::Clock if is_get => Ok(ok(&ClockReading {
@@ -135,14 +131,14 @@ impl ControlServer {
         })?;
         let url = format!("http://{}", host.address());
         let number = self.last_host.fetch_add(1, Ordering::Relaxed) + 1;
-        self.hosts().insert(number, Arc::new(host));
+        self.hosts.lock().insert(number, Arc::new(host));
         let started = StartedHost { host: number, url };
-        Ok(reply::json(StatusCode::CREATED, &started))
+        Ok(json_api::json(StatusCode::CREATED, &started))
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
-        let hosts = self.hosts().len();
-        if hosts < limits::TRIAL_HOSTS_MAX {
+        let hosts = self.hosts.lock().len();
+        if hosts < limits::TEST_HOSTS_MAX {
             return Ok(());
         }
         let sentence = format!(
@@ -152,16 +148,11 @@ impl ControlServer {
     }
 
     fn host(&self, number: u64) -> Result<Arc<TestHost>, Refusal> {
-        let host = self.hosts().get(&number).cloned();
+        let host = self.hosts.lock().get(&number).cloned();
         host.ok_or_else(|| {
             let sentence = format!("there is no host {number}: it was ended, or never started");
             problem(StatusCode::NOT_FOUND, sentence)
         })
-    }
-
-    fn hosts(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<TestHost>>> {
-        // Each call leaves the map in a consistent state.
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,18 +170,13 @@ impl Service for ControlServer {
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let mut body = pin!(body);
-        let answered = self.respond(&head, body.as_mut()).await;
-        let mut response = answered.unwrap_or_else(|refusal| *refusal);
-        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
+        let reply = self.respond(&head, body.as_mut()).await;
+        json_api::complete(&head, body, reply).await
     }
 }
 
-fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
-    let now_ms = host.advance(told.advance_ms).ok_or_else(|| {
+fn advance(host: &TestHost, request: &AdvanceClock) -> Reply {
+    let now_ms = host.advance(request.advance_ms).ok_or_else(|| {
         let sentence = "advance_ms: the clock cannot be moved beyond the end of the year 2099";
         unprocessable(sentence)
     })?;
@@ -200,7 +186,7 @@ fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
 async fn send_rival<B: RequestBody>(host: &TestHost, body: Pin<&mut B>) -> Reply {
     let rival = wire::read_rival(body).await?;
     let waiting = host.store().waiting();
-    if waiting >= limits::TRIAL_RIVALS_MAX {
+    if waiting >= limits::TEST_RIVALS_MAX {
         let sentence = format!("{waiting} rivals wait for a commit, which is the maximum");
         return Err(problem(StatusCode::CONFLICT, sentence));
     }
@@ -208,8 +194,8 @@ async fn send_rival<B: RequestBody>(host: &TestHost, body: Pin<&mut B>) -> Reply
     Ok(no_content())
 }
 
-async fn swap(host: &TestHost, told: SwapRequest) -> Reply {
-    match host.swap(told.guest, told.component).await {
+async fn swap(host: &TestHost, request: SwapRequest) -> Reply {
+    match host.swap(request.guest, request.component).await {
         Ok(version) => Ok(ok(&SwapResult { version })),
         Err(error) => {
             let status = match &error {
@@ -223,17 +209,13 @@ async fn swap(host: &TestHost, told: SwapRequest) -> Reply {
     }
 }
 
-async fn seed(host: &TestHost, told: &NewSession) -> Reply {
-    let seeded = host.seed(&told.data).await;
+async fn seed(host: &TestHost, request: &NewSession) -> Reply {
+    let seeded = host.seed(&request.data).await;
     let cookie = seeded.map_err(|error| unprocessable(format!("data: {error}")))?;
-    Ok(reply::json(
+    Ok(json_api::json(
         StatusCode::CREATED,
         &StoredCookiePair { cookie },
     ))
-}
-
-fn ok(value: &impl serde::Serialize) -> Response<Body> {
-    reply::json(StatusCode::OK, value)
 }
 
 fn no_content() -> Response<Body> {
@@ -276,10 +258,7 @@ impl ControlTarget {
                 HostPart::Counts => &[Method::GET],
             },
         };
-        if allowed.contains(method) {
-            return Ok(());
-        }
-        Err(reply::method_not_allowed(allowed))
+        json_api::check_method(method, allowed)
     }
 }
 

@@ -4,10 +4,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use cloakroom_session::record::{CommitToken, Document, SessionId, SessionRecord};
+use cloakroom_session::store::layer;
 use cloakroom_session::store::memory::MemoryStore;
 use cloakroom_session::store::{
     Commit, CommitVerdict, RowChange, RowVersion, SessionStore, StoreError, StoreErrorKind,
@@ -53,17 +56,12 @@ impl FaultyStore {
 
     /// Queues a change of another host. Each commit applies at most one queued change.
     pub(crate) fn send(&self, rival: RivalWrite) {
-        self.rivals().push_back(rival);
+        self.rivals.lock().push_back(rival);
     }
 
     /// Returns how many queued changes have not been applied yet.
     pub(crate) fn waiting(&self) -> usize {
-        self.rivals().len()
-    }
-
-    fn rivals(&self) -> MutexGuard<'_, VecDeque<RivalWrite>> {
-        // Each call leaves the queue in a consistent state.
-        self.rivals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rivals.lock().len()
     }
 
     /// Returns the error of the MySQL store for an unreachable server: nothing was sent, and a retry may succeed.
@@ -96,7 +94,7 @@ impl FaultyStore {
         if self.waiting() == 0 || row(&self.rows, id, now_s).await.is_none() {
             return;
         }
-        let Some(rival) = self.rivals().pop_front() else {
+        let Some(rival) = self.rivals.lock().pop_front() else {
             return;
         };
         // Requests of this host may write the row at the same time. The change is retried until it succeeds.
@@ -164,7 +162,11 @@ impl fmt::Debug for FaultyStore {
     }
 }
 
-impl SessionStore for FaultyStore {
+impl layer::StoreLayer for FaultyStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.rows
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -206,10 +208,6 @@ impl SessionStore for FaultyStore {
             self.check_up()?;
             self.rows.reap(now_s, rows_max).await
         })
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        true
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::faulty_store::FaultyStore;
@@ -13,7 +14,7 @@ use super::wire::{OrderedMembers, SessionCounts, StoredSession, VisibleSession};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits;
 use cloakroom_host::app::{App, Overrides, StartError};
-use cloakroom_host::config::{Config, CookieSecure};
+use cloakroom_host::config::Config;
 use cloakroom_host::handler::Handler;
 use cloakroom_runtime::{
     ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployer, Deployment,
@@ -22,7 +23,7 @@ use cloakroom_runtime::{
 use cloakroom_session::record::Document;
 use cloakroom_session::store::SessionStore;
 use cloakroom_session::store::memory::MemoryStore;
-use cloakroom_session::{SeedError, SessionManager};
+use cloakroom_session::{SecurePolicy, SeedError, SessionManager};
 
 /// The parts that all hosts of a test run share. They use the same guest engines, so another host only costs the time to read
 /// and validate its guests' files again: 2 ms for a compiled language, and 40 ms of CPU time for an interpreter of 18 MB
@@ -43,7 +44,7 @@ pub(crate) struct TestHost {
     sessions: Arc<SessionManager>,
     handler: Arc<Handler>,
     registry: Arc<GuestRegistry>,
-    admission: Arc<Deployer>,
+    deployer: Arc<Deployer>,
     cookie_name: String,
     folder: PathBuf,
     /// The configured component files of the guests.
@@ -69,12 +70,13 @@ impl TestProject {
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
         config.admin = None;
         config.server.watch = false;
-        config.server.listener.grace = limits::TRIAL_GRACE;
+        config.server.listener.grace = limits::TEST_GRACE;
         // The warnings were already printed when the configuration was read.
         config.warnings.clear();
         // The hosts do not use TLS. With `secure = true`, no session would ever be stored.
-        if config.session.cookie.secure == CookieSecure::On {
-            config.session.cookie.secure = CookieSecure::Auto;
+        let secure = &mut config.session.options.cookie.secure;
+        if *secure == SecurePolicy::Always {
+            *secure = SecurePolicy::Auto;
         }
         Self {
             config,
@@ -87,12 +89,12 @@ impl TestProject {
     ///
     /// # Errors
     /// Returns the errors of [`App::build`].
-    pub(crate) async fn rehearse(&self) -> Result<(), StartError> {
-        let surroundings = Overrides {
+    pub(crate) async fn check_start(&self) -> Result<(), StartError> {
+        let overrides = Overrides {
             runtime: Some(self.runtime.beside()),
             ..Overrides::default()
         };
-        App::build_in(self.config.clone(), surroundings)
+        App::build_in(self.config.clone(), overrides)
             .await
             .map(drop)
     }
@@ -107,14 +109,14 @@ impl TestProject {
         let rows = Arc::new(MemoryStore::new());
         let store = Arc::new(FaultyStore::over(Arc::clone(&rows)));
         // Replaces the configured store in memory by one that the test can inspect.
-        let in_front = Arc::clone(&store) as Arc<dyn SessionStore>;
-        let surroundings = Overrides {
+        let wrap_store = Arc::clone(&store) as Arc<dyn SessionStore>;
+        let overrides = Overrides {
             clock: clock.clone(),
-            in_front: Box::new(|_| in_front),
+            wrap_store: Box::new(|_| wrap_store),
             runtime: Some(self.runtime.beside()),
             ..Overrides::default()
         };
-        let app = App::build_in(config, surroundings).await?;
+        let app = App::build_in(config, overrides).await?;
         let listener = app.bind().await.map_err(StartError::Failed)?;
         let address = listener.local_addr().map_err(|error| {
             let problem = format!("the listener has no address: {error}");
@@ -131,8 +133,8 @@ impl TestProject {
             sessions: Arc::clone(app.sessions()),
             handler: Arc::clone(app.handler()),
             registry: Arc::clone(app.guests()),
-            admission: Arc::clone(app.admission()),
-            cookie_name: self.config.session.name.clone(),
+            deployer: Arc::clone(app.deployer()),
+            cookie_name: self.config.session.options.cookie.name.clone(),
             folder: self.folder.clone(),
             components: guests
                 .map(|guest| (guest.name.clone(), guest.component.clone()))
@@ -162,25 +164,20 @@ impl TestHost {
 
     /// Returns the host's wall-clock time in milliseconds since the epoch.
     pub(crate) fn now_ms(&self) -> i64 {
-        self.clock().now_ms()
+        self.clock.lock().now_ms()
     }
 
-    /// Moves the clock and returns the new time. Returns `None` if that would exceed [`limits::TRIAL_CLOCK_MS_MAX`].
+    /// Moves the clock and returns the new time. Returns `None` if that would exceed [`limits::TEST_CLOCK_MS_MAX`].
     pub(crate) fn advance(&self, by_ms: u64) -> Option<i64> {
         // The lock is held over both steps, so that two concurrent moves cannot exceed the limit together.
-        let clock = self.clock();
+        let clock = self.clock.lock();
         let by_ms = i64::try_from(by_ms).ok()?;
         let to_ms = clock.now_ms().checked_add(by_ms)?;
-        if to_ms > limits::TRIAL_CLOCK_MS_MAX {
+        if to_ms > limits::TEST_CLOCK_MS_MAX {
             return None;
         }
         clock.advance(by_ms);
         Some(to_ms)
-    }
-
-    fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
-        // A panic while the lock is held does not leave the clock in an inconsistent state.
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores a session, even while the store is unavailable. Returns the `Cookie` header for it.
@@ -189,7 +186,7 @@ impl TestHost {
     /// Returns an error if a guest could not have created this session.
     pub(crate) async fn seed(&self, data: &OrderedMembers) -> Result<String, SeedError> {
         let seed = self.sessions.seed(data.iter())?;
-        let now_s = self.clock().now_s();
+        let now_s = self.clock.lock().now_s();
         // The id is new, so the commit succeeds.
         self.rows
             .commit_many(slice::from_ref(&seed.commit), now_s)
@@ -199,7 +196,7 @@ impl TestHost {
 
     /// Returns the stored sessions that have not expired, ordered by their expiry. Leaves out rows that are not valid sessions.
     pub(crate) fn stored(&self) -> Vec<StoredSession> {
-        let rows = self.rows.rows(self.clock().now_s()).into_iter();
+        let rows = self.rows.rows(self.clock.lock().now_s()).into_iter();
         let stored = rows.filter_map(|(_, row)| {
             Some(StoredSession {
                 data: VisibleSession(Document::parse(&row.data).ok()?),
@@ -242,7 +239,7 @@ impl TestHost {
             Some(path) => self.folder.join(path),
             None => self.components[deployment.name()].clone(),
         };
-        let proposal = DeployRequest {
+        let deploy_request = DeployRequest {
             source: ComponentSource::File,
             settings: Some(GuestSettings {
                 component,
@@ -251,7 +248,7 @@ impl TestHost {
             origin: VersionOrigin::Test,
             expected: None,
         };
-        match self.admission.admit(&deployment, proposal).await? {
+        match self.deployer.deploy(&deployment, deploy_request).await? {
             DeployOutcome::Activated { version } | DeployOutcome::Unchanged { version } => {
                 Ok(version)
             }

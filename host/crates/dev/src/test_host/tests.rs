@@ -1,4 +1,4 @@
-//! Tests of the options and the configuration of `cloakroom test`. `tests/e2e/trial.rs` tests the command itself.
+//! Tests of the options and the configuration of `cloakroom test`. `tests/e2e/test_command.rs` tests the command itself.
 
 use super::*;
 
@@ -15,11 +15,11 @@ fn config(build: &str) -> Config {
         building: BuildMode::First,
         arguments: Vec::new(),
     };
-    Config::load(&call.words(), &[]).expect("a whole configuration")
+    Config::load(&call.cli_options(), &[]).expect("a whole configuration")
 }
 
 #[test]
-fn a_project_that_does_not_say_how_it_is_tested_is_told_how_to() {
+fn a_project_without_a_test_command_is_refused_with_a_remedy() {
     let config = config("[guest.a.build]\ncommand = \"true\"");
     let fault = tests(&config).err().expect("a fault");
     assert_eq!(fault.key, "guest.a.build.test");

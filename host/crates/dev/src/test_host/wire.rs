@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::faulty_store::RivalWrite;
 use cloakroom_base::limits;
-use cloakroom_host::admin::reply::{Refusal, problem};
+use cloakroom_host::json_api::{Refusal, problem};
 use cloakroom_server::RequestBody;
 use cloakroom_session::record::{Document, is_reserved_key};
 
@@ -119,9 +119,9 @@ pub(crate) struct SessionCounts {
 pub(crate) async fn read<T: DeserializeOwned, B: RequestBody>(
     body: Pin<&mut B>,
 ) -> Result<T, Refusal> {
-    let bytes_max = limits::TRIAL_BODY_BYTES_MAX;
+    let bytes_max = limits::TEST_BODY_BYTES_MAX;
     let whole = Box::pin(Limited::new(body, bytes_max).collect());
-    let text = match tokio::time::timeout(limits::TRIAL_BODY_TIMEOUT, whole).await {
+    let text = match tokio::time::timeout(limits::TEST_BODY_TIMEOUT, whole).await {
         Ok(Ok(whole)) => whole.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let sentence = format!("the body may have {bytes_max} bytes at most");
@@ -143,10 +143,10 @@ pub(crate) async fn read<T: DeserializeOwned, B: RequestBody>(
 /// # Errors
 /// Returns the errors of [`read`], or a 400 response for a change that is not valid.
 pub(crate) async fn read_rival<B: RequestBody>(body: Pin<&mut B>) -> Result<RivalWrite, Refusal> {
-    let told: NewRival = read(body).await?;
+    let rival: NewRival = read(body).await?;
     let bad = |sentence: String| problem(StatusCode::BAD_REQUEST, sentence);
-    let is_writing = !told.set.0.is_empty() || !told.delete.is_empty();
-    match (told.destroy, is_writing) {
+    let is_writing = !rival.set.0.is_empty() || !rival.delete.is_empty();
+    match (rival.destroy, is_writing) {
         (true, true) => {
             let sentence = "a rival either destroys the session, or sets and deletes keys";
             return Err(bad(sentence.to_owned()));
@@ -158,8 +158,8 @@ pub(crate) async fn read_rival<B: RequestBody>(body: Pin<&mut B>) -> Result<Riva
         }
         (false, true) => {}
     }
-    let set = told.set.texts();
-    let keys = set.iter().map(|(key, _)| key).chain(&told.delete);
+    let set = rival.set.texts();
+    let keys = set.iter().map(|(key, _)| key).chain(&rival.delete);
     for key in keys {
         if key.is_empty() || is_reserved_key(key) {
             return Err(bad(format!("`{key}` is not a valid session key")));
@@ -167,7 +167,7 @@ pub(crate) async fn read_rival<B: RequestBody>(body: Pin<&mut B>) -> Result<Riva
     }
     Ok(RivalWrite::Write {
         set,
-        delete: told.delete,
+        delete: rival.delete,
     })
 }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_of_a_rival_stay_the_texts_they_are() {
+    async fn the_values_of_a_rival_write_keep_their_json_text() {
         let text = r#"{"set": {"b": 1e400, "a": "\ud800"}, "delete": ["x"]}"#;
         let Ok(RivalWrite::Write { set, delete }) = rival(text).await else {
             panic!("it writes");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rival_that_is_told_nothing_or_two_things_is_refused() {
+    async fn an_empty_or_contradictory_rival_write_is_refused() {
         for (text, wrong) in [
             ("", "does nothing"),
             (r#"{"destroy": false}"#, "does nothing"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_data_is_shown_as_it_lies_there_without_the_cookie() {
+    fn stored_session_data_is_shown_byte_for_byte_without_the_cookie() {
         let row = Bytes::from_static(br#"{"cookie":{"path":"/"},"z":1e400,"a":{"b":[ 1 ]}}"#);
         let stored = StoredSession {
             data: VisibleSession(Document::parse(&row).unwrap()),

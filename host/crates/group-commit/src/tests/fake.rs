@@ -2,13 +2,14 @@
 //! reply, stall or panic.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cloakroom_session::record::{SessionId, SessionRecord, TokenHistory};
 use cloakroom_session::store::memory::MemoryStore;
 use cloakroom_session::store::{
     Commit, CommitVerdict, RowChange, SessionStore as _, StoreError, StoreErrorKind,
 };
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::{BatchLimits, Dialect, FailureScope, RowInsert, RowSwap, RowsById, StatementFailure};
@@ -79,17 +80,17 @@ impl FakeDialect {
     }
 
     pub(crate) fn set_fault(&self, id: &SessionId, fault: FakeFault) {
-        self.faults.lock().unwrap().insert(id.clone(), fault);
+        self.faults.lock().insert(id.clone(), fault);
     }
 
     /// Returns the statements since the last call.
     pub(crate) fn take_statements(&self) -> Vec<FakeStatement> {
-        std::mem::take(&mut self.statements.lock().unwrap())
+        std::mem::take(&mut self.statements.lock())
     }
 
     /// Waits until this many statements were sent since the last [`FakeDialect::take_statements`].
     pub(crate) async fn wait_for_statements(&self, count: usize) {
-        while self.statements.lock().unwrap().len() < count {
+        while self.statements.lock().len() < count {
             tokio::task::yield_now().await;
         }
     }
@@ -102,7 +103,7 @@ impl FakeDialect {
         now_s: i64,
     ) -> Result<Vec<CommitVerdict>, FakeError> {
         let fault = self.take_fault(statement.ids());
-        self.statements.lock().unwrap().push(statement);
+        self.statements.lock().push(statement);
         match fault {
             None => {}
             Some(FakeFault::Stall(notify)) => notify.notified().await,
@@ -122,7 +123,7 @@ impl FakeDialect {
     }
 
     fn take_fault(&self, ids: &[SessionId]) -> Option<FakeFault> {
-        let mut faults = self.faults.lock().unwrap();
+        let mut faults = self.faults.lock();
         let id = ids.iter().find(|id| faults.contains_key(*id))?;
         match faults.get(id) {
             Some(FakeFault::RowFault) => Some(FakeFault::RowFault),

@@ -3,9 +3,8 @@
 use std::fmt;
 
 use cloakroom_session::record::{SessionId, SessionRecord};
-use cloakroom_session::store::{
-    Commit, CommitVerdict, SessionStore, StoreError, StoreFuture, Touch,
-};
+use cloakroom_session::store::layer;
+use cloakroom_session::store::{Commit, CommitVerdict, SessionStore, StoreError, StoreFuture};
 
 use super::TestGroup;
 
@@ -18,7 +17,11 @@ impl fmt::Debug for TestStore {
     }
 }
 
-impl SessionStore for TestStore {
+impl layer::StoreLayer for TestStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &self.0.table.rows
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -33,21 +36,5 @@ impl SessionStore for TestStore {
         now_s: i64,
     ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(self.0.group_commit.commit_many(commits, now_s))
-    }
-
-    fn touch_many<'a>(
-        &'a self,
-        touches: &'a [Touch],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<(), StoreError>> {
-        self.0.table.rows.touch_many(touches, now_s)
-    }
-
-    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-        self.0.table.rows.reap(now_s, rows_max)
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        true
     }
 }

@@ -1,23 +1,18 @@
 //! Access control: a client must present the token. Without a token, only programs on this machine are allowed, and no web
 //! pages.
 //!
-//! A browser on this machine can send requests to 127.0.0.1 for any page that it shows, and a page can make its own host name
-//! resolve to 127.0.0.1 (DNS rebinding). Such requests are recognised because they name the page (`Origin`) or its host
-//! (`Host`).
-//!
 //! Decision 14 in `host/docs/decisions` has the reasons.
 
 use std::fmt;
-use std::net::IpAddr;
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::AdminOptions;
-use super::reply::{Refusal, problem};
+use crate::json_api::{Refusal, check_no_page, problem};
 
 /// The digest of the token that clients must present. The token itself is not stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -110,44 +105,6 @@ fn unauthorized() -> Refusal {
     response
 }
 
-/// Rejects requests of web pages and requests for another host name.
-pub fn check_no_page(head: &Parts) -> Result<(), Refusal> {
-    if head.headers.contains_key(ORIGIN) {
-        let sentence = "requests of web pages are refused: this one has an Origin header";
-        return Err(problem(StatusCode::FORBIDDEN, sentence));
-    }
-    let host = match head.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => head.headers.get(HOST).and_then(|host| host.to_str().ok()),
-    };
-    if host.is_some_and(is_this_machine) {
-        return Ok(());
-    }
-    let sentence = "the Host header does not name this machine only: call http://127.0.0.1 or http://localhost, or \
-                    configure a token";
-    Err(problem(StatusCode::FORBIDDEN, sentence))
-}
-
-/// Returns whether a host, with or without a port, means this machine regardless of name resolution.
-pub fn is_this_machine(host: &str) -> bool {
-    let Ok(authority) = host.parse::<http::uri::Authority>() else {
-        return false;
-    };
-    if host.contains('@') {
-        return false;
-    }
-    let name = authority.host();
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    let address = bare.unwrap_or(name).parse::<IpAddr>();
-    address.map_or_else(
-        |_| name.eq_ignore_ascii_case("localhost"),
-        |address| address.to_canonical().is_loopback(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_this_machine_gets_in_and_no_page() {
+    fn without_a_token_only_local_requests_of_no_web_page_are_accepted() {
         let check = |headers: &[(&str, &str)]| {
             status(
                 ListenerReach::Machine,
@@ -210,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_token_it_is_the_token_that_counts() {
+    fn with_a_token_only_requests_with_the_token_are_accepted() {
         let token = Token::new("right");
         let check = |reach, needs, value: &str| {
             let headers = [("host", "admin.example"), ("authorization", value)];

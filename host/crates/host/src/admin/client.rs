@@ -35,7 +35,7 @@ pub(crate) struct AdminClient {
 
 impl fmt::Debug for AdminClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
+        f.debug_struct("AdminClient")
             .field("address", &self.address)
             .finish_non_exhaustive()
     }

@@ -17,9 +17,8 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use super::client::{AdminClient, AdminResponse, UploadBody};
-use super::report::{
-    DeployReport, DryRunReport, GuestListing, GuestReport, PreferredServer, ProblemReport,
-};
+use super::report::{DeployReport, DryRunReport, GuestListing, GuestReport, PreferredServer};
+use crate::json_api::ProblemReport;
 use cloakroom_base::files;
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::escape;
@@ -104,9 +103,9 @@ pub enum ShellError {
 /// Returns a [`ShellError`].
 ///
 /// Cancel safety: if the future is dropped, the host withdraws a component that is not live yet.
-pub async fn run(words: AdminCommand) -> Result<(), ShellError> {
-    let client = AdminClient::new(&words.url, words.token).map_err(at_fault)?;
-    match words.command {
+pub async fn run(args: AdminCommand) -> Result<(), ShellError> {
+    let client = AdminClient::new(&args.url, args.token).map_err(at_fault)?;
+    match args.command {
         GuestsAction::List { versions } => list(&client, versions).await,
         GuestsAction::Put {
             name,
@@ -148,11 +147,11 @@ async fn put(
     let (answer, took) = progress.show_while(client.call(request)).await;
     let answer = answer.map_err(failed)?;
     match purpose {
-        UploadPurpose::DryRun => print(&table::of_trial(&read_answer::<DryRunReport>(&answer)?)),
+        UploadPurpose::DryRun => print(&table::of_dry_run(&read_answer::<DryRunReport>(&answer)?)),
         UploadPurpose::Serve => {
             let change = read_answer::<DeployReport>(&answer)?;
-            let told = told(&change);
-            print(&escape(&format!("{told} ({:.1} s)", took.as_secs_f64())))
+            let message = message(&change);
+            print(&escape(&format!("{message} ({:.1} s)", took.as_secs_f64())))
         }
     }
 }
@@ -181,18 +180,18 @@ async fn roll_back(
 ) -> Result<(), ShellError> {
     let target = format!("{}/rollback", target(name)?);
     let change: DeployReport = call(client, request(Method::POST, target, expected)?).await?;
-    let told = format!("{}: version {} serves", change.guest, change.live);
-    print(&escape(&told))
+    let message = format!("{}: version {} serves", change.guest, change.live);
+    print(&escape(&message))
 }
 
 async fn prefer_first(client: &AdminClient) -> Result<(), ShellError> {
     let target = "/store/prefer-first".to_owned();
     let preferred: PreferredServer = call(client, request(Method::POST, target, None)?).await?;
-    let told = format!("the session store uses {}", preferred.in_use);
-    print(&escape(&told))
+    let message = format!("the session store uses {}", preferred.in_use);
+    print(&escape(&message))
 }
 
-fn told(change: &DeployReport) -> String {
+fn message(change: &DeployReport) -> String {
     let DeployReport {
         guest,
         version,
@@ -258,22 +257,22 @@ fn read_answer<T: DeserializeOwned>(answer: &AdminResponse) -> Result<T, ShellEr
         return read.map_err(|_| at_fault("the server there has no admin interface of Cloakroom"));
     }
     let problem = serde_json::from_slice::<ProblemReport>(&answer.body);
-    let told = problem.map_or_else(|_| format!("it answered {status}"), |it| it.error);
+    let message = problem.map_or_else(|_| format!("it answered {status}"), |it| it.error);
     Err(match status {
         StatusCode::UNAUTHORIZED => ShellError::AtFault(format!(
             "{}\n    set CLOAKROOM_ADMIN_TOKEN to the host's token, or name a file that holds it: --token-file FILE",
-            escape(&told)
+            escape(&message)
         )),
-        StatusCode::PRECONDITION_FAILED => stale(&told),
-        StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT => failed(told),
-        status if status.is_server_error() => failed(told),
-        _ => at_fault(told),
+        StatusCode::PRECONDITION_FAILED => stale(&message),
+        StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT => failed(message),
+        status if status.is_server_error() => failed(message),
+        _ => at_fault(message),
     })
 }
 
-fn stale(told: &str) -> ShellError {
+fn stale(message: &str) -> ShellError {
     let remedy = "run `cloakroom guests list`, then name the live version with --expect";
-    ShellError::Failed(format!("{}\n    {remedy}", escape(told)))
+    ShellError::Failed(format!("{}\n    {remedy}", escape(message)))
 }
 
 fn at_fault(problem: impl ToString) -> ShellError {
@@ -301,12 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_told_from_what_the_host_could_not_do() {
+    fn client_errors_are_distinguished_from_failures_of_the_host() {
         let read = |status, body| read_answer::<DeployReport>(&answer(status, body)).unwrap_err();
         let problem = "{\"error\": \"no\\u001b[2J\"}";
         for status in [400, 401, 403, 404, 413, 422] {
             let error = read(status, problem);
-            assert!(matches!(&error, ShellError::AtFault(told) if told.starts_with("no")));
+            assert!(matches!(&error, ShellError::AtFault(message) if message.starts_with("no")));
             assert!(!error.to_string().contains('\u{1b}'), "{error}");
         }
         for status in [409, 412, 500, 503] {
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_a_component_is_one_sentence() {
+    fn the_result_of_a_deployment_is_one_sentence() {
         let change = |state: &str, unchanged| DeployReport {
             guest: "counter".to_owned(),
             version: 3,
@@ -341,9 +340,12 @@ mod tests {
             live: 2,
             unchanged,
         };
-        assert_eq!(told(&change("live", false)), "counter: version 3 is live");
-        assert!(told(&change("live", true)).contains("live already"));
-        assert!(told(&change("canary", false)).contains("version 2 is live"));
-        assert!(told(&change("retired", false)).contains("is retired"));
+        assert_eq!(
+            message(&change("live", false)),
+            "counter: version 3 is live"
+        );
+        assert!(message(&change("live", true)).contains("live already"));
+        assert!(message(&change("canary", false)).contains("version 2 is live"));
+        assert!(message(&change("retired", false)).contains("is retired"));
     }
 }

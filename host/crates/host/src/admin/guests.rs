@@ -10,9 +10,9 @@ use http::header::{IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::AdminServices;
-use super::reply::{Body, Refusal, Reply, json, problem, tagged};
 use super::report::{ComponentReport, DeployReport, DryRunReport, GuestListing, GuestReport};
 use super::upload::UploadQueue;
+use crate::json_api::{Body, Refusal, Reply, json, ok, problem, tagged};
 use cloakroom_runtime::{
     ComponentDigest, ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployment,
     LoadError, RollbackError, VersionOrigin,
@@ -22,13 +22,13 @@ use cloakroom_server::RequestBody;
 pub(crate) fn list(parts: &AdminServices) -> Response<Body> {
     let deployments = parts.registry.deployments();
     let guests = deployments.values().map(|it| GuestReport::of(it)).collect();
-    json(StatusCode::OK, &GuestListing { guests })
+    ok(&GuestListing { guests })
 }
 
 pub(crate) fn show(parts: &AdminServices, name: String) -> Reply {
     let deployment = find(parts, &name)?;
     let guest = GuestReport::of(&deployment);
-    Ok(tagged(json(StatusCode::OK, &guest), guest.live))
+    Ok(tagged(ok(&guest), guest.live))
 }
 
 /// Deploys the component in the request body as a new version, or only validates it.
@@ -48,8 +48,8 @@ pub(crate) async fn put<B: RequestBody>(
     let upload = uploads.read(&head.headers, body).await?;
     let bytes = upload.bytes.clone();
     match mode {
-        DeployMode::DryRun => try_out(parts, &deployment, bytes).await,
-        DeployMode::Admit => admit(parts, &deployment, bytes, expected, peer).await,
+        DeployMode::DryRun => dry_run(parts, &deployment, bytes).await,
+        DeployMode::Deploy => deploy(parts, &deployment, bytes, expected, peer).await,
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn roll_back(parts: &AdminServices, name: String, headers: &HeaderMap
     match deployment.roll_back(expected) {
         Ok(live) => {
             let change = change(&deployment, live, false);
-            Ok(tagged(json(StatusCode::OK, &change), live))
+            Ok(tagged(ok(&change), live))
         }
         Err(error @ RollbackError::NoPrevious) => {
             Err(problem(StatusCode::CONFLICT, error.to_string()))
@@ -68,14 +68,14 @@ pub(crate) fn roll_back(parts: &AdminServices, name: String, headers: &HeaderMap
     }
 }
 
-async fn admit(
+async fn deploy(
     parts: &AdminServices,
     deployment: &Arc<Deployment>,
     bytes: Bytes,
     expected: Option<u64>,
     peer: SocketAddr,
 ) -> Reply {
-    let proposal = DeployRequest {
+    let deploy_request = DeployRequest {
         source: ComponentSource::Bytes(bytes),
         settings: None,
         origin: VersionOrigin::Admin {
@@ -83,12 +83,12 @@ async fn admit(
         },
         expected,
     };
-    let admitted = parts.admission.admit(deployment, proposal).await;
+    let deployed = parts.deployer.deploy(deployment, deploy_request).await;
     let live = deployment.live_version();
-    match admitted.map_err(|error| refusal(&error, live))? {
+    match deployed.map_err(|error| refusal(&error, live))? {
         DeployOutcome::Unchanged { version } => {
             let change = change(deployment, version, true);
-            Ok(tagged(json(StatusCode::OK, &change), live))
+            Ok(tagged(ok(&change), live))
         }
         DeployOutcome::Activated { version } => {
             let change = change(deployment, version, false);
@@ -102,20 +102,20 @@ async fn admit(
     }
 }
 
-async fn try_out(parts: &AdminServices, deployment: &Arc<Deployment>, bytes: Bytes) -> Reply {
+async fn dry_run(parts: &AdminServices, deployment: &Arc<Deployment>, bytes: Bytes) -> Reply {
     let digest = ComponentDigest::of(&bytes);
-    let tried = parts.admission.try_out(deployment, bytes).await;
+    let tried = parts.deployer.dry_run(deployment, bytes).await;
     let live = deployment.live();
     let number = deployment.live_version();
     let guest = tried.map_err(|error| refusal(&error, number))?;
-    let trial = DryRunReport {
+    let report = DryRunReport {
         guest: deployment.name().to_owned(),
         dry_run: true,
         live: number,
         unchanged: live.is_some_and(|live| live.component().digest == digest),
         component: ComponentReport::of(guest.component()),
     };
-    Ok(tagged(json(StatusCode::OK, &trial), number))
+    Ok(tagged(ok(&report), number))
 }
 
 fn change(deployment: &Deployment, version: u64, unchanged: bool) -> DeployReport {
@@ -148,14 +148,14 @@ fn find(parts: &AdminServices, name: &str) -> Result<Arc<Deployment>, Refusal> {
 /// Whether a component is deployed or only validated.
 #[derive(Clone, Copy)]
 enum DeployMode {
-    Admit,
+    Deploy,
     DryRun,
 }
 
 impl DeployMode {
     fn of(query: Option<&str>) -> Result<Self, Refusal> {
         match query {
-            None | Some("") => Ok(Self::Admit),
+            None | Some("") => Ok(Self::Deploy),
             Some("dry-run" | "dry-run=" | "dry-run=true") => Ok(Self::DryRun),
             Some(_) => {
                 let sentence = "the only query parameter is ?dry-run";
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn only_a_dry_run_can_be_asked_for() {
-        assert!(matches!(DeployMode::of(None), Ok(DeployMode::Admit)));
+        assert!(matches!(DeployMode::of(None), Ok(DeployMode::Deploy)));
         assert!(matches!(
             DeployMode::of(Some("dry-run")),
             Ok(DeployMode::DryRun)

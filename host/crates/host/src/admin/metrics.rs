@@ -9,18 +9,18 @@ use cloakroom_session::store::SessionStore as _;
 
 pub(crate) fn text(parts: &AdminServices) -> String {
     let scrape = Scrape::default();
-    tell_host(parts, &scrape);
-    tell_guests(parts, &scrape);
-    tell_pools(parts, &scrape);
-    tell_outbound(parts, &scrape);
-    tell_sessions(parts.sessions.counters(), &scrape);
-    parts.store.tell(&scrape);
-    telemetry::tell_dropped(&scrape);
+    collect_host(parts, &scrape);
+    collect_guests(parts, &scrape);
+    collect_pools(parts, &scrape);
+    collect_outbound(parts, &scrape);
+    collect_sessions(parts.sessions.counters(), &scrape);
+    parts.store.collect_into(&scrape);
+    telemetry::collect_dropped(&scrape);
     (parts.others)(&scrape);
     scrape.text()
 }
 
-fn tell_host(parts: &AdminServices, scrape: &Scrape) {
+fn collect_host(parts: &AdminServices, scrape: &Scrape) {
     scrape.gauge(
         "cloakroom_build_info",
         "1, with the version of the host.",
@@ -41,9 +41,9 @@ fn tell_host(parts: &AdminServices, scrape: &Scrape) {
     );
 }
 
-fn tell_guests(parts: &AdminServices, scrape: &Scrape) {
+fn collect_guests(parts: &AdminServices, scrape: &Scrape) {
     for deployment in parts.registry.deployments().values() {
-        deployment.metrics().tell(scrape);
+        deployment.metrics().collect_into(scrape);
         let guest = [("guest", deployment.name())];
         scrape.gauge(
             "cloakroom_guest_live_version",
@@ -57,12 +57,12 @@ fn tell_guests(parts: &AdminServices, scrape: &Scrape) {
                 "cloakroom_guest_instances_max",
                 "cloakroom_guest_instance_waiters",
             ];
-            tell_usage(scrape, names, live.usage(), &guest);
+            collect_usage(scrape, names, live.usage(), &guest);
             scrape.gauge(
                 "cloakroom_guest_instances_parked",
                 "Idle guest instances that wait for another request.",
                 &guest,
-                i64::try_from(live.parked().unwrap_or(0)).unwrap_or(i64::MAX),
+                i64::try_from(live.idle_count().unwrap_or(0)).unwrap_or(i64::MAX),
             );
             scrape.gauge(
                 "cloakroom_guest_outbound_connections",
@@ -74,20 +74,20 @@ fn tell_guests(parts: &AdminServices, scrape: &Scrape) {
     }
 }
 
-fn tell_pools(parts: &AdminServices, scrape: &Scrape) {
+fn collect_pools(parts: &AdminServices, scrape: &Scrape) {
     let names = [
         "cloakroom_instances",
         "cloakroom_instances_max",
         "cloakroom_instance_waiters",
     ];
-    for (world, usage) in parts.admission.runtime().usage() {
+    for (world, usage) in parts.deployer.runtime().usage() {
         let world = world.to_string();
-        tell_usage(scrape, names, usage, &[("world", &world)]);
+        collect_usage(scrape, names, usage, &[("world", &world)]);
     }
 }
 
-fn tell_outbound(parts: &AdminServices, scrape: &Scrape) {
-    let usage = parts.admission.runtime().outbound_usage();
+fn collect_outbound(parts: &AdminServices, scrape: &Scrape) {
+    let usage = parts.deployer.runtime().outbound_usage();
     let gauges = [
         (
             "cloakroom_outbound_connections",
@@ -110,7 +110,7 @@ fn tell_outbound(parts: &AdminServices, scrape: &Scrape) {
     }
 }
 
-fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[Label<'_>]) {
+fn collect_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[Label<'_>]) {
     let helps = [
         "Guest instances that run.",
         "Guest instances that may run at once.",
@@ -123,7 +123,7 @@ fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[La
     }
 }
 
-fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
+fn collect_sessions(counters: &SessionCounters, scrape: &Scrape) {
     for (name, help, total) in row_totals(counters)
         .into_iter()
         .chain(visit_totals(counters))

@@ -95,12 +95,6 @@ pub(crate) struct PreferredServer {
     pub(crate) in_use: String,
 }
 
-/// An error.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ProblemReport {
-    pub(crate) error: String,
-}
-
 impl GuestReport {
     pub(crate) fn of(deployment: &guest::Deployment) -> Self {
         Self {

@@ -4,8 +4,8 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::AdminServices;
-use super::reply::{Body, Reply, json, problem};
 use super::report::PreferredServer;
+use crate::json_api::{Body, Reply, ok, problem};
 use cloakroom_session::store::metered::StoreHealth;
 use cloakroom_session::store::{ServerStanding, SessionStore as _, StoreErrorKind};
 
@@ -46,7 +46,7 @@ pub(crate) fn show(parts: &AdminServices) -> Response<Body> {
         .into_iter()
         .map(StoreServerReport::of)
         .collect();
-    json(StatusCode::OK, &StoreListing { standing, servers })
+    ok(&StoreListing { standing, servers })
 }
 
 /// Makes the first server the one in use.
@@ -54,7 +54,7 @@ pub(crate) fn show(parts: &AdminServices) -> Response<Body> {
 /// Cancel safety: the first server is in use or not, and nothing else changes.
 pub(crate) async fn prefer_first(parts: &AdminServices) -> Reply {
     match parts.store.prefer_first().await {
-        Ok(in_use) => Ok(json(StatusCode::OK, &PreferredServer { in_use })),
+        Ok(in_use) => Ok(ok(&PreferredServer { in_use })),
         Err(error) => {
             let status = match error.kind {
                 StoreErrorKind::Broken => StatusCode::CONFLICT,

@@ -32,7 +32,7 @@ async fn call(admin: &Arc<AdminServer>, method: Method, path: &str) -> (Response
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_serve_yet_lives_and_is_not_ready() {
+async fn a_host_that_does_not_serve_yet_is_healthy_but_not_ready() {
     let admin = admin();
     for (path, status) in [
         ("/healthz", 200),
@@ -48,7 +48,7 @@ async fn a_host_that_does_not_serve_yet_lives_and_is_not_ready() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_is_not_taken_is_said() {
+async fn an_unknown_path_is_404_and_an_unknown_method_405_with_allow() {
     let admin = admin();
     for path in [
         "/",

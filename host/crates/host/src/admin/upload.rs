@@ -3,15 +3,14 @@
 //! one needs its memory.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::pin::{Pin, pin};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::reply::{Refusal, problem};
+use crate::json_api::{Refusal, problem};
 use cloakroom_base::deadline::BodyTooSlow;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{
@@ -100,27 +99,6 @@ async fn arrive<B: RequestBody>(body: B, room: &Reservation) -> Result<Vec<u8>, 
     }
 }
 
-/// Returns whether the body has been consumed. Unread data would be parsed as the next request on the connection. A small rest
-/// is therefore read and discarded, so that the client receives the response. If there is more, the connection must be closed.
-pub async fn is_done_with<B: RequestBody>(headers: &HeaderMap, body: Pin<&mut B>) -> bool {
-    if body.is_end_stream() {
-        return true;
-    }
-    // A client that waits for `100 Continue` is not asked for a body that is not needed.
-    if headers.contains_key(EXPECT) {
-        return false;
-    }
-    let mut rest = pin!(Limited::new(body, limits::ADMIN_DISCARD_BYTES_MAX));
-    let discarded = async {
-        while let Some(frame) = rest.frame().await {
-            frame.ok()?;
-        }
-        Some(())
-    };
-    let discarded = tokio::time::timeout(limits::ADMIN_DISCARD_TIMEOUT, discarded).await;
-    matches!(discarded, Ok(Some(())))
-}
-
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -166,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uploads_that_stall_keep_no_other_from_its_turn_nor_from_memory() {
+    async fn the_longest_stalled_upload_is_revoked_for_a_new_one() {
         let uploads = UploadQueue::new();
         let piece = Bytes::from(vec![0; COMPONENT_BYTES_MAX as usize]);
         let stalled = |_| {
@@ -205,19 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_little_that_nobody_wants_is_read_and_much_is_not() {
-        let body = |bytes: usize| Full::new(Bytes::from(vec![0; bytes]));
-        let none = HeaderMap::new();
-        assert!(is_done_with(&none, pin!(body(0))).await);
-        assert!(is_done_with(&none, pin!(body(100_000))).await);
-        assert!(!is_done_with(&none, pin!(body(limits::ADMIN_DISCARD_BYTES_MAX + 1))).await);
-        let mut expecting = HeaderMap::new();
-        expecting.insert(EXPECT, "100-continue".parse().unwrap());
-        assert!(!is_done_with(&expecting, pin!(body(1))).await);
-    }
-
-    #[tokio::test]
-    async fn a_component_that_breaks_off_is_not_taken_for_a_whole_one() {
+    async fn a_truncated_upload_is_refused() {
         let frames = [
             Ok(Frame::data(Bytes::from_static(b"\0asm"))),
             Err(std::io::Error::other("gone")),

@@ -77,10 +77,10 @@ impl AdminListener {
 
     /// Marks the host as ready and gives the interface access to its parts. When `shutdown` is cancelled, the host is not ready
     /// any more.
-    pub(crate) fn attend(&self, app: &App, shutdown: &CancellationToken) {
+    pub(crate) fn serve(&self, app: &App, shutdown: &CancellationToken) {
         let (handler, connections) = (Arc::clone(&app.handler), Arc::clone(&app.connections));
         let others = move |scrape: &Scrape| {
-            handler.metrics().tell(scrape);
+            handler.metrics().collect_into(scrape);
             let gauge = |name, help, value: usize| {
                 let value = i64::try_from(value).unwrap_or(i64::MAX);
                 scrape.gauge(name, help, &[], value);
@@ -101,11 +101,11 @@ impl AdminListener {
                 &[],
                 connections.accepted(),
             );
-            tell_quotas(handler.quotas(), scrape);
+            collect_quotas(handler.quotas(), scrape);
         };
         self.admin.open(AdminServices {
             registry: Arc::clone(&app.registry),
-            admission: Arc::clone(&app.admission),
+            deployer: Arc::clone(&app.deployer),
             sessions: Arc::clone(&app.services.sessions),
             store: Arc::clone(&app.metered),
             shutdown: shutdown.clone(),
@@ -125,7 +125,7 @@ impl AdminListener {
     }
 }
 
-fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
+fn collect_quotas(quotas: &Quotas, scrape: &Scrape) {
     for resource in QuotaResource::ALL {
         let labels = [("total", resource.key())];
         let gauge = |name, help, value: u64| {
@@ -205,7 +205,7 @@ fn token_in(file: &Path) -> Result<SecretString, ShellError> {
     let read = files::read_secret(file)
         .map_err(|error| at_fault(format!("cannot read {shown}: {error}")))?;
     if read.is_readable_by_all {
-        telemetry::say(&escape(&format!(
+        telemetry::print_stderr(&escape(&format!(
             "warning: every user of this machine may read {shown}"
         )));
     }

@@ -67,7 +67,8 @@ pub(crate) fn provide(config: &Config) -> Result<ServerSettings, StartFailure> {
         tracing::warn!("{outcome}");
     }
     server.totals.connections = shares.connections;
-    server.outbound_connections_max = usize::try_from(shares.outbound).unwrap_or(usize::MAX);
+    server.runtime.outbound_connections_max =
+        usize::try_from(shares.outbound).unwrap_or(usize::MAX);
     Ok(server)
 }
 
@@ -89,7 +90,7 @@ impl DescriptorNeeds {
         ];
         Self {
             connections: config.server.totals.connections,
-            outbound: count(config.server.outbound_connections_max),
+            outbound: count(config.server.runtime.outbound_connections_max),
             others: parts.into_iter().fold(0, u64::saturating_add),
         }
     }
@@ -193,14 +194,14 @@ mod tests {
     };
 
     #[test]
-    fn all_is_given_where_it_fits() {
+    fn all_descriptors_are_granted_if_the_limit_allows_them() {
         assert_eq!(NEEDS.within(NEEDS.total()), Some(NEEDS.shares()));
         assert_eq!(NEEDS.within(u64::MAX), Some(NEEDS.shares()));
     }
 
     /// For every limit, all descriptors that the host may open at once fit into it.
     #[test]
-    fn what_is_given_fits_into_the_limit() {
+    fn the_granted_descriptors_never_exceed_the_limit() {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..10_000 {
             let needs = DescriptorNeeds {
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_said_with_the_keys_and_the_limit() {
+    fn lowered_shares_are_reported_with_their_keys_and_the_descriptor_limit() {
         let outcome = DescriptorWarning {
             limit: 1024,
             needs: NEEDS,

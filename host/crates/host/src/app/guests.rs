@@ -6,16 +6,15 @@ use tokio::task::JoinSet;
 
 use super::probe::ScratchVisitor;
 use super::refused;
-use super::settings;
 use crate::config;
 use crate::config::ConfigFault;
 use cloakroom_base::clock::Clock;
-use cloakroom_base::limits::CHECK_LOOKUP_TIMEOUT;
+use cloakroom_base::limits;
 use cloakroom_base::telemetry::counted;
 use cloakroom_runtime as guest;
 use cloakroom_runtime::{
     ComponentSource, DeployRequest, Deployer, Deployment, Deployments, LoadError, ReadyCandidate,
-    Runtime, VersionOrigin,
+    Runtime, RuntimeOptions, VersionOrigin,
 };
 use cloakroom_session as session;
 
@@ -23,28 +22,28 @@ use cloakroom_session as session;
 ///
 /// # Errors
 /// Returns an error if the system refuses the memory.
-pub(crate) fn admission(
-    guests: &[config::GuestSettings],
+pub(crate) fn deployer(
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
     options: session::SessionOptions,
     clock: &Clock,
 ) -> Result<Arc<Deployer>, ConfigFault> {
     let runtime = runtime(guests, server)?;
-    Ok(admission_on(runtime, options, clock))
+    Ok(deployer_on(runtime, options, clock))
 }
 
 /// Creates a runtime for guests.
 ///
 /// # Errors
-/// Returns the error of [`admission`].
+/// Returns the error of [`deployer`].
 pub(crate) fn runtime(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<Runtime, ConfigFault> {
-    Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
+    Runtime::new(&runtime_options(guests, server)).map_err(|error| {
         let problem = format!(
             "cannot set up the memory of {}: {error:#}",
-            counted(server.instances_max, "instance")
+            counted(server.runtime.instances_max, "instance")
         );
         let remedy = "lower server.instances or the guests' limits.memory, or raise the system's limits of address space \
                       (`ulimit -v`) and of mappings (`sysctl vm.max_map_count`)";
@@ -52,8 +51,20 @@ pub(crate) fn runtime(
     })
 }
 
+/// Returns the options of a runtime whose instances have room for the memory of each guest.
+fn runtime_options(
+    guests: &[guest::GuestSettings],
+    server: &config::ServerSettings,
+) -> RuntimeOptions {
+    let memories = guests.iter().map(|guest| guest.limits.memory_bytes_max);
+    RuntimeOptions {
+        memory_bytes_max: memories.max().unwrap_or(limits::MEMORY_BYTES_MAX),
+        ..server.runtime.clone()
+    }
+}
+
 /// Creates the [`Deployer`] that validates and deploys guests on an existing runtime.
-pub(crate) fn admission_on(
+pub(crate) fn deployer_on(
     runtime: Runtime,
     options: session::SessionOptions,
     clock: &Clock,
@@ -80,31 +91,30 @@ pub(crate) struct PlannedGuests {
 /// # Errors
 /// Returns a fault for every guest that was refused. In that case nothing has changed.
 pub(crate) async fn examine(
-    admission: &Arc<Deployer>,
-    guests: &[config::GuestSettings],
+    deployer: &Arc<Deployer>,
+    guests: &[guest::GuestSettings],
     present: &Deployments,
 ) -> Result<PlannedGuests, Vec<ConfigFault>> {
     let mut faults = Vec::new();
     let mut examined = PlannedGuests::default();
     let mut examinations = JoinSet::new();
     for guest in guests {
-        let settings = settings::guest(guest);
         let deployment = present
             .get(&guest.name)
-            .map_or_else(|| Deployment::new(settings.clone()), Arc::clone);
+            .map_or_else(|| Deployment::new(guest.clone()), Arc::clone);
         examined
             .deployments
             .insert(guest.name.clone(), Arc::clone(&deployment));
-        let proposal = DeployRequest {
+        let deploy_request = DeployRequest {
             source: ComponentSource::File,
-            settings: Some(settings),
+            settings: Some(guest.clone()),
             origin: VersionOrigin::Config,
             expected: None,
         };
-        let admission = Arc::clone(admission);
+        let deployer = Arc::clone(deployer);
         let name = guest.name.clone();
         examinations.spawn(async move {
-            let passed = admission.examine(&deployment, proposal).await;
+            let passed = deployer.examine(&deployment, deploy_request).await;
             passed.map_err(|error| refused::fault(&name, &error))
         });
     }
@@ -123,10 +133,10 @@ pub(crate) async fn examine(
 }
 
 /// Returns empty deployments for the guests of a configuration. None of them has a version yet.
-pub(crate) fn awaited(guests: &[config::GuestSettings]) -> PlannedGuests {
+pub(crate) fn awaited(guests: &[guest::GuestSettings]) -> PlannedGuests {
     let mut examined = PlannedGuests::default();
     for guest in guests {
-        let deployment = Deployment::new(settings::guest(guest));
+        let deployment = Deployment::new(guest.clone());
         examined.deployments.insert(guest.name.clone(), deployment);
     }
     examined
@@ -147,21 +157,21 @@ impl PlannedGuests {
 /// # Errors
 /// Returns the errors of [`examine`].
 pub(crate) async fn check(
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
     options: session::SessionOptions,
 ) -> Result<(), Vec<ConfigFault>> {
     let clock = Clock::system();
-    let admission = admission(guests, server, options, &clock).map_err(|fault| vec![fault])?;
-    let examined = examine(&admission, guests, &Deployments::default()).await;
+    let deployer = deployer(guests, server, options, &clock).map_err(|fault| vec![fault])?;
+    let examined = examine(&deployer, guests, &Deployments::default()).await;
     examined.map(drop)
 }
 
 /// Returns a line for each granted host name that resolves to a non-public address. Calls to such a name are denied while that
 /// is the case.
-pub(crate) async fn private_names(guests: &[config::GuestSettings]) -> Vec<String> {
+pub(crate) async fn private_names(guests: &[guest::GuestSettings]) -> Vec<String> {
     let look_ups = guests.iter().map(async |guest| {
-        let found = guest::private_today(&guest.grants.outbound_hosts, CHECK_LOOKUP_TIMEOUT).await;
+        let found = guest::private_today(&guest.grants.outbound_hosts, limits::CHECK_LOOKUP_TIMEOUT).await;
         let line = |(host, kind)| {
             format!(
                 "guest.{}.outbound_hosts: {host} has a {kind} address today: calls to it are denied; \
@@ -181,10 +191,10 @@ pub(crate) async fn private_names(guests: &[config::GuestSettings]) -> Vec<Strin
 /// Returns a [`LoadError`] that names the obstacle.
 pub fn fit(
     component: &[u8],
-    guests: &[config::GuestSettings],
+    guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<(), LoadError> {
-    let options = settings::guest_runtime(guests, &only_looking(server));
+    let options = runtime_options(guests, &only_looking(server));
     let runtime = Runtime::new(&options).map_err(|error| LoadError::NotCompiled {
         reason: format!("cannot set up the guests' memory: {error:#}"),
     })?;
@@ -195,6 +205,7 @@ pub fn fit(
 /// the user of a check might not be accessible to the user of the server.
 pub(crate) fn only_looking(server: &config::ServerSettings) -> config::ServerSettings {
     let mut server = server.clone();
-    server.code_cache = server.code_cache.filter(|folder| folder.is_dir());
+    let code_cache = &mut server.runtime.code_cache;
+    *code_cache = code_cache.take().filter(|folder| folder.is_dir());
     server
 }

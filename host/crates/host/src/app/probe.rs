@@ -54,7 +54,7 @@ impl guest::ProbeRequest for ScratchVisitor {
                 grant: Arc::clone(candidate.grant()),
                 deadline: deadline.into(),
                 start: candidate.start(),
-                place: None,
+                reservation: None,
             };
             let outcome = services.sessions.transact(visit, &mut invocation).await;
             services.sessions.shutdown().await;
@@ -99,7 +99,7 @@ fn request(
         services: Some(services),
         request_id: "probe".into(),
         deadline: deadline.into(),
-        place: None,
+        reservation: None,
     })
 }
 

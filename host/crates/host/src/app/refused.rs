@@ -82,7 +82,7 @@ mod tests {
     use cloakroom_runtime::GuestWorld;
 
     #[test]
-    fn a_memory_limit_below_what_a_component_declares_is_told_with_both_figures() {
+    fn a_memory_limit_below_the_declared_memory_is_refused_with_both_sizes() {
         let error = DeployError::Load(LoadError::MemoryTooSmall {
             needed: 1_114_112,
             bytes_max: 524_288,

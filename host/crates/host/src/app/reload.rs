@@ -32,7 +32,7 @@ pub struct ReloadRequests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
     /// The new configuration is in effect.
-    TakenOver,
+    Applied,
     /// The previous configuration stays in effect.
     Refused,
 }
@@ -41,7 +41,7 @@ type Read = dyn Fn() -> Result<Config, ConfigError> + Send + Sync;
 
 impl fmt::Debug for ReloadRequests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reloads").finish_non_exhaustive()
+        f.debug_struct("ReloadRequests").finish_non_exhaustive()
     }
 }
 
@@ -51,7 +51,7 @@ impl ReloadRequests {
         Self {
             wanted: Arc::default(),
             read: Arc::new(read),
-            outcome: Arc::new(watch::Sender::new(ReloadOutcome::TakenOver)),
+            outcome: Arc::new(watch::Sender::new(ReloadOutcome::Applied)),
         }
     }
 
@@ -79,7 +79,7 @@ pub(crate) struct Reloader {
     config: Config,
     handler: Arc<Handler>,
     registry: Arc<GuestRegistry>,
-    admission: Arc<Deployer>,
+    deployer: Arc<Deployer>,
     services: Arc<Services>,
     ids: IdComparison,
     keys: SigningKeys,
@@ -100,7 +100,7 @@ impl Reloader {
             config: app.config.clone(),
             handler: Arc::clone(&app.handler),
             registry: Arc::clone(&app.registry),
-            admission: Arc::clone(&app.admission),
+            deployer: Arc::clone(&app.deployer),
             services: Arc::clone(&app.services),
             ids: app.store.id_comparison(),
             keys: app.keys.clone(),
@@ -122,7 +122,7 @@ impl Reloader {
         match self.prepare(read).await {
             Ok(renewal) => {
                 self.take_over(renewal);
-                ReloadOutcome::TakenOver
+                ReloadOutcome::Applied
             }
             Err(faults) => {
                 for fault in faults {
@@ -145,7 +145,7 @@ impl Reloader {
                 mut faults, guests, ..
             }) => {
                 // As at the start, one run reports every fault.
-                let examined = guests::examine(&self.admission, &guests, &present).await;
+                let examined = guests::examine(&self.deployer, &guests, &present).await;
                 faults.extend(examined.err().unwrap_or_default());
                 return Err(faults);
             }
@@ -165,7 +165,7 @@ impl Reloader {
             let keys = SigningKeys::of(&config, Some((&self.config, &self.keys)));
             note(&mut faults, keys.map_err(|fault| vec![fault]))
         };
-        let guests = guests::examine(&self.admission, &config.guests, &present).await;
+        let guests = guests::examine(&self.deployer, &config.guests, &present).await;
         let guests = note(&mut faults, guests);
         match (routes, guests) {
             (Some(routes), Some(guests)) if faults.is_empty() => Ok(PreparedReload {

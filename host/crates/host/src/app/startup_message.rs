@@ -117,17 +117,17 @@ mod tests {
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn greeting(store: &str) -> StartupMessage {
+    fn startup_message(store: &str) -> StartupMessage {
         let folder = tempfile::tempdir().unwrap();
         let component = folder.path().join("a.wasm");
         std::fs::write(&component, "").unwrap();
-        let words = CliOptions {
+        let cli = CliOptions {
             component: Some(component),
             store: Some(store.to_owned()),
             ..CliOptions::default()
         };
         let variables = [("CLOAKROOM_SESSION_SECRETS", SECRET)];
-        let config = Config::load(&words, &variables).expect("a whole configuration");
+        let config = Config::load(&cli, &variables).expect("a whole configuration");
         StartupMessage::new(&config, None)
     }
 
@@ -141,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_all_is_shown_as_one_that_opens() {
-        let text = |address: &str| greeting("memory:").text(address.parse().unwrap(), None);
+    fn a_wildcard_address_is_shown_as_a_url_that_opens() {
+        let text = |address: &str| startup_message("memory:").text(address.parse().unwrap(), None);
         for (address, shown) in [
             ("0.0.0.0:3000", "http://127.0.0.1:3000/"),
             ("[::]:3000", "http://[::1]:3000/"),
@@ -163,14 +163,14 @@ mod tests {
     fn the_admin_interface_is_named_where_there_is_one() {
         let text = |admin: Option<&str>| {
             let admin = admin.map(|admin| admin.parse().unwrap());
-            greeting("memory:").text("127.0.0.1:3000".parse().unwrap(), admin)
+            startup_message("memory:").text("127.0.0.1:3000".parse().unwrap(), admin)
         };
         assert!(text(Some("0.0.0.0:3001")).contains("interface is http://127.0.0.1:3001."));
         assert!(!text(None).contains("admin"));
     }
 
     #[test]
-    fn it_says_where_sessions_are_kept_and_never_who_logs_in() {
+    fn the_startup_message_names_the_store_but_not_its_account() {
         let address = "127.0.0.1:3000".parse().unwrap();
         for (store, place) in [
             ("memory:", "in memory: they end with this process."),
@@ -180,7 +180,7 @@ mod tests {
                 "in MySQL at db1:3306 or [fd00::1]:3307, database app, table sessions.",
             ),
         ] {
-            let text = greeting(store).text(address, None);
+            let text = startup_message(store).text(address, None);
             assert!(
                 text.contains(&format!("Sessions are kept {place}")),
                 "{text}"
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_to_try_wants_neither_parameter_nor_host_and_opens_with_get() {
+    fn the_suggested_path_is_preferably_a_get_route_without_parameters() {
         let get = [Method::GET];
         let cases: [(&[Route], Option<&str>); 6] = [
             (&[route("/session/{*rest}", &[], None)], Some("/session")),
@@ -226,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn without_such_a_path_no_visit_is_proposed() {
-        let greeting = StartupMessage {
+    fn without_a_suitable_path_no_request_is_suggested() {
+        let startup_message = StartupMessage {
             path: None,
-            ..greeting("memory:")
+            ..startup_message("memory:")
         };
-        let text = greeting.text("127.0.0.1:3000".parse().unwrap(), None);
+        let text = startup_message.text("127.0.0.1:3000".parse().unwrap(), None);
         assert!(text.contains("serves http://127.0.0.1:3000\n"), "{text}");
         assert!(!text.contains("curl"), "{text}");
     }

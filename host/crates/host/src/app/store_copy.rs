@@ -47,7 +47,7 @@ pub struct StoreReport {
 
 /// The results of the passes of one run.
 struct PassTotals {
-    tally: CopyTotals,
+    totals: CopyTotals,
     /// `None` if the stores were not compared: without `--final`, or if the target is already in use.
     differences: Option<CopyDifferences>,
 }
@@ -64,7 +64,7 @@ pub async fn call_store(
 ) -> Result<StoreReport, StartError> {
     match call {
         StoreCall::Copy(call) => copy(&call, environment).await,
-        StoreCall::Check(words) => check(&words, environment).await,
+        StoreCall::Check(options) => check(&options, environment).await,
     }
 }
 
@@ -83,7 +83,7 @@ async fn copy(call: &CopyCall, environment: &dyn Environment) -> Result<StoreRep
         return Err(ConfigFault::new("--to", problem, "name another store").into());
     }
     let writers = match call.is_final {
-        true => SourceWriters::KeptOut,
+        true => SourceWriters::Excluded,
         false => SourceWriters::Allowed,
     };
     let source = from.backend.open_source(call.from.flag, writers).await?;
@@ -116,15 +116,18 @@ async fn copy(call: &CopyCall, environment: &dyn Environment) -> Result<StoreRep
 async fn run(copying: &StoreCopier<'_>, call: &CopyCall) -> Result<PassTotals, StartFailure> {
     let survey = copying.survey(call.is_final).await?;
     permit(&survey, call.delete)?;
-    let mut tally = CopyTotals::default();
-    copying.copy(&mut tally).await?;
+    let mut totals = CopyTotals::default();
+    copying.copy(&mut totals).await?;
     let mut differences = None;
     // If a host has already written to the target, this would delete the sessions that it created.
-    if call.is_final && tally.newer == 0 {
-        copying.remove(survey.alone, &mut tally).await?;
+    if call.is_final && totals.newer == 0 {
+        copying.remove(survey.alone, &mut totals).await?;
         differences = Some(copying.verify().await?);
     }
-    Ok(PassTotals { tally, differences })
+    Ok(PassTotals {
+        totals,
+        differences,
+    })
 }
 
 /// Refuses a copy that would undo changes that a host made in the target, or delete sessions that the source may never have
@@ -162,41 +165,41 @@ fn permit(survey: &CopySurvey, delete: Option<u64>) -> Result<(), StartFailure> 
 }
 
 fn report(passes: &PassTotals, is_final: bool) -> StoreReport {
-    let tally = &passes.tally;
+    let totals = &passes.totals;
     let mut text = format!(
         "copied {}, replaced {}, moved the expiry of {}, deleted {}\n",
-        tally.copied,
-        tally.replaced,
-        tally.extended,
-        counted(tally.removed, "session")
+        totals.copied,
+        totals.replaced,
+        totals.extended,
+        counted(totals.removed, "session")
     );
     // Writing to a `String` does not fail.
-    if let Some(reason) = &tally.refusal {
+    if let Some(reason) = &totals.refusal {
         let reason = telemetry::escape(reason);
         let _ = writeln!(
             text,
             "the target refused {}: {reason}; `cloakroom store check` on the target shows the remedy",
-            counted(tally.refused, "session")
+            counted(totals.refused, "session")
         );
     }
-    if tally.unusable > 0 {
+    if totals.unusable > 0 {
         let _ = writeln!(
             text,
             "left out {} whose key is no session id: no cookie can name them",
-            counted(tally.unusable, "row")
+            counted(totals.unusable, "row")
         );
     }
     let (is_verified, verdict) = verdict(passes);
     text += &verdict;
     StoreReport {
         text,
-        is_good: tally.refused == 0 && (is_verified || !is_final),
+        is_good: totals.refused == 0 && (is_verified || !is_final),
     }
 }
 
 /// Returns whether the comparison found the same sessions in both stores, and a line that says so or gives the reason why not.
 fn verdict(passes: &PassTotals) -> (bool, String) {
-    let newer = passes.tally.newer;
+    let newer = passes.totals.newer;
     let reason = match passes.differences {
         Some(CopyDifferences {
             equal,
@@ -238,12 +241,15 @@ fn are(count: u64) -> &'static str {
 }
 
 async fn check(
-    words: &StoreOptions,
+    options: &StoreOptions,
     environment: &dyn Environment,
 ) -> Result<StoreReport, StartError> {
-    let named = words.read(environment).map_err(StartError::AtFault)?;
+    let named = options.read(environment).map_err(StartError::AtFault)?;
     warn(&named);
-    let findings = named.backend.examine(words.flag, &Clock::system()).await?;
+    let findings = named
+        .backend
+        .examine(options.flag, &Clock::system())
+        .await?;
     Ok(report_on(&findings))
 }
 
@@ -263,7 +269,7 @@ fn report_on(findings: &[ExamineFinding]) -> StoreReport {
 
 fn warn(named: &NamedStore) {
     for warning in &named.warnings {
-        telemetry::say(&telemetry::escape(&format!("warning: {warning}")));
+        telemetry::print_stderr(&telemetry::escape(&format!("warning: {warning}")));
     }
 }
 
@@ -281,21 +287,27 @@ impl From<CopyError> for StartFailure {
 mod tests {
     use super::*;
 
-    fn told(
-        tally: CopyTotals,
+    fn report_of(
+        totals: CopyTotals,
         differences: Option<CopyDifferences>,
         is_final: bool,
     ) -> StoreReport {
-        report(&PassTotals { tally, differences }, is_final)
+        report(
+            &PassTotals {
+                totals,
+                differences,
+            },
+            is_final,
+        )
     }
 
     #[test]
-    fn a_copy_that_is_not_the_last_says_that_nothing_is_verified() {
-        let tally = CopyTotals {
+    fn a_copy_that_is_not_final_reports_that_nothing_is_verified() {
+        let totals = CopyTotals {
             copied: 3,
             ..CopyTotals::default()
         };
-        let report = told(tally, None, false);
+        let report = report_of(totals, None, false);
         assert!(report.is_good);
         assert!(report.text.starts_with("copied 3, "), "{}", report.text);
         assert!(report.text.contains("\nnot verified: "), "{}", report.text);
@@ -308,7 +320,7 @@ mod tests {
             equal: 7,
             ..CopyDifferences::default()
         };
-        let report = told(CopyTotals::default(), Some(equal), true);
+        let report = report_of(CopyTotals::default(), Some(equal), true);
         assert!(report.is_good);
         assert!(
             report.text.contains("\nverified: 7 sessions"),
@@ -316,7 +328,7 @@ mod tests {
             report.text
         );
         let extra = CopyDifferences { extra: 1, ..equal };
-        let report = told(CopyTotals::default(), Some(extra), true);
+        let report = report_of(CopyTotals::default(), Some(extra), true);
         assert!(!report.is_good);
         assert!(
             report
@@ -355,12 +367,12 @@ mod tests {
     }
 
     #[test]
-    fn a_target_in_use_and_a_refusal_are_told() {
+    fn newer_and_refused_sessions_are_reported_and_fail_the_copy() {
         let newer = CopyTotals {
             newer: 2,
             ..CopyTotals::default()
         };
-        let report = told(newer, None, true);
+        let report = report_of(newer, None, true);
         assert!(!report.is_good);
         assert!(
             report.text.contains("2 sessions are newer in the target"),
@@ -372,7 +384,7 @@ mod tests {
             refusal: Some("too large\nfor it".to_owned()),
             ..CopyTotals::default()
         };
-        let report = told(refused, None, false);
+        let report = report_of(refused, None, false);
         assert!(!report.is_good);
         assert!(
             report.text.contains(r"too large\nfor it"),
@@ -382,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_that_is_not_good_makes_the_report_so() {
+    fn a_report_with_a_fault_is_not_good() {
         let fault = ExamineFinding::fault("schema", "no key", "add it");
         let report = report_on(&[fault]);
         assert_eq!(report.text, "fault: schema: no key; remedy: add it\n");

@@ -1,75 +1,15 @@
 //! `[session.cookie]`: the cookie attributes of new sessions. Also finds combinations that browsers or express-session would
 //! reject only later.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use crate::config_reader::kinds::{Field, ValueError, boolean, duration, text, word};
 use crate::config_reader::source::TomlValue;
 use crate::config_reader::{ConfigMode, Section};
 use cloakroom_base::limits::COOKIE_AGE_MAX;
 use cloakroom_session::cookie::{is_valid_domain, is_valid_path};
-
-/// The `[session.cookie]` section: the cookie attributes of new sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CookieSettings {
-    /// The `Path` attribute.
-    pub path: String,
-    /// The `Domain` attribute.
-    pub domain: Option<String>,
-    /// The lifetime since the last use.
-    pub max_age: Option<Duration>,
-    /// A fixed expiry, in milliseconds since the epoch.
-    pub expires_at_ms: Option<i64>,
-    /// The `HttpOnly` attribute.
-    pub http_only: bool,
-    /// The `Secure` attribute.
-    pub secure: CookieSecure,
-    /// The `SameSite` attribute.
-    pub same_site: CookieSameSite,
-    /// The `Partitioned` attribute.
-    pub partitioned: bool,
-    /// The `Priority` attribute.
-    pub priority: Option<CookiePriority>,
-}
-
-/// The value of `secure`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookieSecure {
-    /// Not configured. No attribute, and the cookie is sent on every connection.
-    Unset,
-    /// No attribute, and the cookie is sent on every connection.
-    Off,
-    /// `Secure`. The cookie is sent on secure connections only.
-    On,
-    /// Depends on the connection on which the session was created.
-    Auto,
-}
-
-/// The value of `same_site`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookieSameSite {
-    /// No attribute.
-    Unset,
-    /// `Strict`.
-    Strict,
-    /// `Lax`.
-    Lax,
-    /// `None`.
-    None,
-    /// `None` on a secure connection, otherwise `Lax`.
-    Auto,
-}
-
-/// The value of `priority`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookiePriority {
-    /// `Low`.
-    Low,
-    /// `Medium`.
-    Medium,
-    /// `High`.
-    High,
-}
+use cloakroom_session::record::Priority;
+use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy};
 
 /// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,25 +20,17 @@ pub enum Compat {
     Express1,
 }
 
-/// Reads `[session.cookie]` for a cookie of the given name.
-pub(crate) fn read(mut section: Section<'_>, compat: Compat, name: &str) -> CookieSettings {
-    let (default_secure, default_same_site) = match compat {
-        Compat::Cloakroom => (CookieSecure::Auto, CookieSameSite::Lax),
-        Compat::Express1 => (CookieSecure::Unset, CookieSameSite::Unset),
-    };
-    let settings = CookieSettings {
-        path: section.get("path", path).unwrap_or_else(|| "/".to_owned()),
-        domain: section.get("domain", domain),
-        max_age: section.get("max_age", duration),
-        expires_at_ms: section.get("expires", moment),
-        http_only: section.get("http_only", boolean).unwrap_or(true),
-        secure: section.get("secure", secure).unwrap_or(default_secure),
-        same_site: section
-            .get("same_site", same_site)
-            .unwrap_or(default_same_site),
-        partitioned: section.get("partitioned", boolean).unwrap_or(false),
-        priority: section.get("priority", priority),
-    };
+/// Reads `[session.cookie]` for a cookie with the given name and defaults.
+pub(crate) fn read(mut section: Section<'_>, compat: Compat, cookie: &mut CookieOptions) {
+    section.set("path", &mut cookie.path, path);
+    cookie.domain = section.get("domain", domain);
+    cookie.max_age = section.get("max_age", duration);
+    cookie.expires_at_ms = section.get("expires", moment);
+    section.set("http_only", &mut cookie.http_only, boolean);
+    section.set("secure", &mut cookie.secure, secure);
+    section.set("same_site", &mut cookie.same_site, same_site);
+    section.set("partitioned", &mut cookie.partitioned, boolean);
+    cookie.priority = section.get("priority", priority);
     if section.is_given("max_age") && section.is_given("expires") {
         section.fault(
             "expires",
@@ -106,19 +38,18 @@ pub(crate) fn read(mut section: Section<'_>, compat: Compat, name: &str) -> Cook
             "leave out one of the two",
         );
     }
-    check_attributes(&section, compat, &settings);
-    check_prefix(&section, name, &settings);
-    settings
+    check_attributes(&section, compat, cookie);
+    check_prefix(&section, cookie);
 }
 
 /// Warns about a cookie that is never sent, because no connection to this host is known to be secure.
 pub(crate) fn warn_of_never_secure(
     session: &Section<'_>,
-    cookie: &CookieSettings,
+    cookie: &CookieOptions,
     is_secure_possible: bool,
 ) {
-    let is_served = session.reader.purpose() == ConfigMode::Serve;
-    if is_served && cookie.secure == CookieSecure::On && !is_secure_possible {
+    let is_served = session.reader.mode() == ConfigMode::Serve;
+    if is_served && cookie.secure == SecurePolicy::Always && !is_secure_possible {
         session.warn(
             "cookie.secure",
             "no connection is known to be secure, so no session will ever be stored: \
@@ -168,35 +99,35 @@ fn moment(field: &Field<'_>) -> Result<i64, ValueError> {
         .ok_or_else(|| ValueError::new(format!("{written} is not a date and time in UTC"), REMEDY))
 }
 
-fn secure(field: &Field<'_>) -> Result<CookieSecure, ValueError> {
-    let truth = match field.value {
-        TomlValue::Text(text) if text == "auto" => return Ok(CookieSecure::Auto),
+fn secure(field: &Field<'_>) -> Result<SecurePolicy, ValueError> {
+    let flag = match field.value {
+        TomlValue::Text(text) if text == "auto" => return Ok(SecurePolicy::Auto),
         TomlValue::Text(text) if text != "true" && text != "false" => Err(ValueError::new(
             format!("{text:?} is not one of its values"),
             "write true, false or \"auto\"",
         )),
         _ => boolean(field),
     };
-    Ok(if truth? {
-        CookieSecure::On
+    Ok(if flag? {
+        SecurePolicy::Always
     } else {
-        CookieSecure::Off
+        SecurePolicy::Never
     })
 }
 
 /// Express uses `true` for strict and `false` for no attribute, and accepts the words in any case.
-fn same_site(field: &Field<'_>) -> Result<CookieSameSite, ValueError> {
+fn same_site(field: &Field<'_>) -> Result<Option<SameSitePolicy>, ValueError> {
     const REMEDY: &str =
         "write \"lax\", \"strict\", \"none\" or \"auto\", or false for no attribute";
     match field.value {
-        TomlValue::Boolean(true) => Ok(CookieSameSite::Strict),
-        TomlValue::Boolean(false) => Ok(CookieSameSite::Unset),
+        TomlValue::Boolean(true) => Ok(Some(SameSitePolicy::Strict)),
+        TomlValue::Boolean(false) => Ok(None),
         TomlValue::Text(text) => match text.to_ascii_lowercase().as_str() {
-            "strict" | "true" => Ok(CookieSameSite::Strict),
-            "lax" => Ok(CookieSameSite::Lax),
-            "none" => Ok(CookieSameSite::None),
-            "auto" => Ok(CookieSameSite::Auto),
-            "false" => Ok(CookieSameSite::Unset),
+            "strict" | "true" => Ok(Some(SameSitePolicy::Strict)),
+            "lax" => Ok(Some(SameSitePolicy::Lax)),
+            "none" => Ok(Some(SameSitePolicy::None)),
+            "auto" => Ok(Some(SameSitePolicy::Auto)),
+            "false" => Ok(None),
             _ => Err(ValueError::new(
                 format!("{text:?} is not one of its values"),
                 REMEDY,
@@ -210,12 +141,12 @@ fn same_site(field: &Field<'_>) -> Result<CookieSameSite, ValueError> {
 }
 
 /// Express accepts the words in any case.
-fn priority(field: &Field<'_>) -> Result<CookiePriority, ValueError> {
+fn priority(field: &Field<'_>) -> Result<Priority, ValueError> {
     let lower = TomlValue::Text(text(field)?.to_ascii_lowercase());
     let words = word(&[
-        ("low", CookiePriority::Low),
-        ("medium", CookiePriority::Medium),
-        ("high", CookiePriority::High),
+        ("low", Priority::Low),
+        ("medium", Priority::Medium),
+        ("high", Priority::High),
     ]);
     words(&Field {
         value: &lower,
@@ -225,28 +156,28 @@ fn priority(field: &Field<'_>) -> Result<CookiePriority, ValueError> {
 
 /// Finds attributes with which browsers silently drop the cookie. They are faults, or warnings under `express-1`, because an
 /// existing app may depend on them.
-fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettings) {
-    let complain = |key: &str, problem: &str, remedy: &str| match compat {
+fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieOptions) {
+    let report = |key: &str, problem: &str, remedy: &str| match compat {
         Compat::Cloakroom => section.fault(key, problem, remedy),
         Compat::Express1 => section.warn(key, &format!("{problem}: {remedy}")),
     };
-    let is_never_secure = matches!(cookie.secure, CookieSecure::Off | CookieSecure::Unset);
-    if cookie.partitioned && cookie.secure != CookieSecure::On {
-        complain(
+    let is_never_secure = cookie.secure == SecurePolicy::Never;
+    if cookie.partitioned && cookie.secure != SecurePolicy::Always {
+        report(
             "partitioned",
             "browsers drop a partitioned cookie that is not secure",
             "set secure = true",
         );
     }
-    if cookie.same_site == CookieSameSite::None && is_never_secure {
-        complain(
+    if cookie.same_site == Some(SameSitePolicy::None) && is_never_secure {
+        report(
             "same_site",
             "browsers drop a cookie with SameSite=None that is not secure",
             "set secure = true or \"auto\"",
         );
     }
-    if cookie.same_site == CookieSameSite::Auto && is_never_secure {
-        complain(
+    if cookie.same_site == Some(SameSitePolicy::Auto) && is_never_secure {
+        report(
             "same_site",
             "\"auto\" is SameSite=None on a secure link, and browsers drop that from a cookie that is not secure",
             "set secure = \"auto\"",
@@ -262,8 +193,8 @@ fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettin
 
 /// Checks the requirements of a cookie name prefix (RFC 6265bis, section 4.1.3). Browsers compare prefixes without regard to
 /// case.
-fn check_prefix(section: &Section<'_>, name: &str, cookie: &CookieSettings) {
-    let name = name.to_ascii_lowercase();
+fn check_prefix(section: &Section<'_>, cookie: &CookieOptions) {
+    let name = cookie.name.to_ascii_lowercase();
     let is_host = name.starts_with("__host-");
     let is_http = name.starts_with("__http-") || name.starts_with("__host-http-");
     if !is_host && !is_http && !name.starts_with("__secure-") {
@@ -273,7 +204,7 @@ fn check_prefix(section: &Section<'_>, name: &str, cookie: &CookieSettings) {
         let problem = "browsers drop the cookie: the prefix of its name requires otherwise";
         section.fault(key, problem, remedy);
     };
-    if cookie.secure != CookieSecure::On {
+    if cookie.secure != SecurePolicy::Always {
         demand(
             "secure",
             "set secure = true, or take the prefix off session.name",

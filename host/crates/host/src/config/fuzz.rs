@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{
-    CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure, Environment,
-    Proxy, SecretSource, SessionSettings, SettingOrigin,
+    CliOptions, Compat, Config, ConfigError, ConfigMode, Environment, SecretSource,
+    SessionSettings, SettingOrigin,
 };
 use crate::config_reader::source::{self, Table, TomlValue};
 use crate::route::{RouteTable, Target};
 use crate::stores::StoreLocation;
-use cloakroom_session::SessionAccessLevel;
 use cloakroom_session::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
+use cloakroom_session::{SameSitePolicy, SecurePolicy, SessionAccessLevel};
 
 /// The path of the configuration file. Relative paths are resolved against its directory, which contains a component,
 /// certificate authorities and a secret.
@@ -39,12 +39,12 @@ pub fn text(input: &[u8]) {
         return;
     };
     let mut variables = Variables::of(text);
-    let mut words = CliOptions::default();
+    let mut cli = CliOptions::default();
     for line in text.lines() {
         for (flag, word) in [
-            ("#listen ", &mut words.listen),
-            ("#store ", &mut words.store),
-            ("#admin ", &mut words.admin),
+            ("#listen ", &mut cli.listen),
+            ("#store ", &mut cli.store),
+            ("#admin ", &mut cli.admin),
         ] {
             if let Some(given) = line.strip_prefix(flag) {
                 *word = Some(given.to_owned());
@@ -52,27 +52,27 @@ pub fn text(input: &[u8]) {
         }
     }
     let (table, _) = source::parse(Path::new(FILE), text);
-    for purpose in [ConfigMode::Serve, ConfigMode::Rehearse] {
-        words.purpose = purpose;
-        let read = || Config::of_text(Path::new(FILE), text, &words, &variables);
+    for mode in [ConfigMode::Serve, ConfigMode::Test] {
+        cli.mode = mode;
+        let read = || Config::of_text(Path::new(FILE), text, &cli, &variables);
         match read() {
             Ok(config) => {
                 assert!(read().is_ok_and(|again| again.routes == config.routes));
                 check_accepted(&config);
-                let mut said = format!("{config:?}");
-                said.extend(config.warnings.iter().map(String::as_str));
-                check_secrets(&said, &marked(text, &table, &variables, false));
+                let mut output = format!("{config:?}");
+                output.extend(config.warnings.iter().map(String::as_str));
+                check_secrets(&output, &marked(text, &table, &variables, false));
             }
             Err(refused) => {
                 check_refused(&refused, text);
                 let secrets = marked(text, &table, &variables, true);
-                check_secrets(&said_of(&refused), &secrets);
+                check_secrets(&output_of(&refused), &secrets);
             }
         }
     }
     // Reads the configuration again without its variables. It may be refused, but reading it must not panic.
     variables.0.clear();
-    let _ = Config::of_text(Path::new(FILE), text, &words, &variables);
+    let _ = Config::of_text(Path::new(FILE), text, &cli, &variables);
 }
 
 struct Variables(Vec<(String, String)>);
@@ -189,19 +189,19 @@ fn marks(value: &TomlValue) -> usize {
     }
 }
 
-fn check_secrets(said: &str, are_all_secret: &bool) {
+fn check_secrets(output: &str, are_all_secret: &bool) {
     if *are_all_secret {
-        assert!(!said.contains(MARK), "a secret is said: {said}");
+        assert!(!output.contains(MARK), "a secret is said: {output}");
     }
 }
 
-fn said_of(refused: &ConfigError) -> String {
-    let mut said = format!("{:?}", refused.guests);
+fn output_of(refused: &ConfigError) -> String {
+    let mut output = format!("{:?}", refused.guests);
     for fault in &refused.faults {
-        write!(said, "{fault} {fault:?}").expect("a String takes all");
+        write!(output, "{fault} {fault:?}").expect("a String takes all");
     }
-    said.extend(refused.warnings.iter().map(String::as_str));
-    said
+    output.extend(refused.warnings.iter().map(String::as_str));
+    output
 }
 
 fn check_refused(refused: &ConfigError, text: &str) {
@@ -262,21 +262,21 @@ fn check_accepted(config: &Config) {
 
 fn check_session(session: &SessionSettings) {
     let is_express_1 = session.compat == Compat::Express1;
-    let trusts_all = session.proxy == Proxy::On && session.trusted_proxies.is_empty();
+    let trusts_all = session.proxy == Some(true) && session.trusted_proxies.is_empty();
     assert!(!trusts_all || is_express_1, "anybody is a proxy");
-    assert!(session.proxy != Proxy::Off || session.trusted_proxies.is_empty());
-    let cookie = &session.cookie;
-    assert!(is_valid_name(&session.name));
+    assert!(session.proxy != Some(false) || session.trusted_proxies.is_empty());
+    let cookie = &session.options.cookie;
+    assert!(is_valid_name(&cookie.name));
     assert!(is_valid_path(&cookie.path) && cookie.path.starts_with('/'));
     assert!(cookie.domain.as_deref().is_none_or(is_valid_domain));
     assert!(cookie.max_age.is_none() || cookie.expires_at_ms.is_none());
-    let is_secure = cookie.secure == CookieSecure::On;
-    let may_be_secure = is_secure || cookie.secure == CookieSecure::Auto;
+    let is_secure = cookie.secure == SecurePolicy::Always;
+    let may_be_secure = is_secure || cookie.secure == SecurePolicy::Auto;
     let same_site = cookie.same_site;
-    let is_foreign = matches!(same_site, CookieSameSite::None | CookieSameSite::Auto);
+    let is_foreign = matches!(same_site, Some(SameSitePolicy::None | SameSitePolicy::Auto));
     assert!(is_express_1 || !cookie.partitioned || is_secure);
     assert!(is_express_1 || !is_foreign || may_be_secure);
-    let name = session.name.to_ascii_lowercase();
+    let name = cookie.name.to_ascii_lowercase();
     let is_host = name.starts_with("__host-");
     let is_prefixed = is_host || name.starts_with("__secure-") || name.starts_with("__http-");
     assert!(!is_prefixed || is_secure, "browsers drop the cookie");

@@ -16,96 +16,45 @@ use crate::config_reader::kinds::{
 use crate::config_reader::source::{TomlValue, ValueNode};
 use crate::config_reader::{ConfigMode, Section};
 use crate::route::{Route, Target};
-use cloakroom_runtime::{GuestGrants, Rollout};
-use cloakroom_session::{KeyPatterns, SessionAccessLevel, SessionGrant};
+use cloakroom_runtime::{GuestGrants, GuestSettings, StreamPolicy};
+use cloakroom_session::{KeyPatterns, SessionAccessLevel, SessionGrant, VisitStart};
 
 pub use build::BuildSettings;
-pub use limits::GuestLimits;
+use limits::LimitedSettings;
+pub use limits::changed_limits;
 pub(crate) use limits::{HostLimits, waiting_body};
 
-/// A `[guest.NAME]` section.
-#[derive(Clone, PartialEq)]
-pub struct GuestSettings {
-    /// The name: letters, digits, `-` and `_`, at most 64.
-    pub name: String,
-    /// The file of the component, as given on the command line or relative to the configuration's directory.
-    pub component: PathBuf,
-    /// The guest's grants.
-    pub grants: GuestGrants,
-    /// The guest's environment variables. Their values may be secrets.
-    pub environment: Vec<(String, String)>,
-    /// Whether a request acquires the session lock before the guest starts.
-    pub exclusive: bool,
-    /// Whether the response is released with the first bytes of its body.
-    pub stream: bool,
-    /// The number of requests that one instance may serve, one after the other. With 1, every request gets a new instance.
-    pub reuse: u32,
-    /// The guest's limits.
-    pub limits: GuestLimits,
-    /// How new versions replace old ones.
-    pub rollout: Rollout,
-    /// How the component is built from its sources. `None` if the configuration does not say.
-    pub build: Option<BuildSettings>,
-}
-
-impl std::fmt::Debug for GuestSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let variables: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
-        f.debug_struct("GuestSettings")
-            .field("name", &self.name)
-            .field("component", &self.component)
-            .field("grants", &self.grants)
-            .field("environment", &variables)
-            .field("exclusive", &self.exclusive)
-            .field("stream", &self.stream)
-            .field("reuse", &self.reuse)
-            .field("limits", &self.limits)
-            .field("rollout", &self.rollout)
-            .field("build", &self.build)
-            .finish()
+/// Returns the guest for a component on the command line. It may write sessions, and has the default settings.
+pub(crate) fn of_component(path: &Path) -> GuestSettings {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+    let name: String = stem
+        .iter()
+        .flat_map(|stem| stem.chars())
+        .map(|c| if is_name_character(c) { c } else { '-' })
+        .take(NAME_BYTES_MAX)
+        .collect();
+    let name = if name.is_empty() {
+        "guest".to_owned()
+    } else {
+        name
+    };
+    GuestSettings {
+        grants: GuestGrants {
+            session: Arc::new(SessionGrant::write()),
+            ..GuestGrants::default()
+        },
+        ..GuestSettings::new(name, path)
     }
 }
 
-impl GuestSettings {
-    /// Creates the guest for a component on the command line. It may write sessions, and has the default settings.
-    pub(crate) fn of_component(path: &Path) -> Self {
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy());
-        let name: String = stem
-            .iter()
-            .flat_map(|stem| stem.chars())
-            .map(|c| if is_name_character(c) { c } else { '-' })
-            .take(NAME_BYTES_MAX)
-            .collect();
-        Self {
-            name: if name.is_empty() {
-                "guest".to_owned()
-            } else {
-                name
-            },
-            component: path.to_owned(),
-            grants: GuestGrants {
-                session: Arc::new(SessionGrant::write()),
-                ..GuestGrants::default()
-            },
-            environment: Vec::new(),
-            exclusive: false,
-            stream: false,
-            reuse: 1,
-            limits: GuestLimits::default(),
-            rollout: Rollout::default(),
-            build: None,
-        }
-    }
-
-    /// Returns routes that lead every request to this guest.
-    pub(crate) fn routes_of_everything(&self) -> Vec<Route> {
-        vec![Route {
-            path: "/{*rest}".to_owned(),
-            methods: Vec::new(),
-            host: None,
-            target: Target::Guest(self.name.clone()),
-        }]
-    }
+/// Returns routes that lead every request to a guest.
+pub(crate) fn routes_of_everything(guest: &GuestSettings) -> Vec<Route> {
+    vec![Route {
+        path: "/{*rest}".to_owned(),
+        methods: Vec::new(),
+        host: None,
+        target: Target::Guest(guest.name.clone()),
+    }]
 }
 
 /// The maximum length of a guest's name.
@@ -118,13 +67,13 @@ fn is_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }
 
-/// Reads `[guest.NAME]`.
+/// Reads `[guest.NAME]`: the guest, and how it is built from its sources, if the configuration says so.
 pub(crate) fn read(
     name: &str,
     mut section: Section<'_>,
     shared: HostLimits<'_>,
     components: ComponentFiles,
-) -> GuestSettings {
+) -> (GuestSettings, Option<BuildSettings>) {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name_character) {
         section.fault(
             "",
@@ -147,26 +96,35 @@ pub(crate) fn read(
             "write component = \"PATH.wasm\"",
         );
     }
-    let stream = section.get("stream", boolean).unwrap_or(false);
-    let limits = limits::read(section.section("limits"), shared, !stream);
-    GuestSettings {
+    let stream = match section.get("stream", boolean) {
+        Some(true) => StreamPolicy::Streamed,
+        Some(false) | None => StreamPolicy::Buffered,
+    };
+    let LimitedSettings {
+        guest: limits,
+        session,
+    } = limits::read(section.section("limits"), shared, stream);
+    let guest = GuestSettings {
         name: name.to_owned(),
         component: component.unwrap_or_default(),
-        grants: grants(&mut section, &limits),
+        grants: grants(&mut section, session),
         environment: section.get("environment", environment).unwrap_or_default(),
-        exclusive: section.get("exclusive", boolean).unwrap_or(false),
+        start: match section.get("exclusive", boolean) {
+            Some(true) => VisitStart::Exclusive,
+            Some(false) | None => VisitStart::Optimistic,
+        },
         stream,
-        reuse: section.get("reuse", reuse).unwrap_or(1),
+        reuse: section.get("reuse", count_in(1, REUSE_MAX)).unwrap_or(1),
         limits,
         rollout: rollout::read(&mut section),
-        build,
-    }
+    };
+    (guest, build)
 }
 
-/// Reads the guest's grants on the interfaces that it imports.
-fn grants(section: &mut Section<'_>, limits: &GuestLimits) -> GuestGrants {
+/// Reads the guest's grants on the interfaces that it imports. `session` has the limits of its grant on the session.
+fn grants(section: &mut Section<'_>, session: SessionGrant) -> GuestGrants {
     GuestGrants {
-        session: Arc::new(session_grant(section, limits)),
+        session: Arc::new(session_grant(section, session)),
         outbound_hosts: section
             .get("outbound_hosts", outbound::hosts)
             .unwrap_or_default()
@@ -174,7 +132,7 @@ fn grants(section: &mut Section<'_>, limits: &GuestLimits) -> GuestGrants {
     }
 }
 
-fn session_grant(section: &mut Section<'_>, limits: &GuestLimits) -> SessionGrant {
+fn session_grant(section: &mut Section<'_>, limits: SessionGrant) -> SessionGrant {
     let access = section.get(
         "session",
         word(&[
@@ -206,26 +164,19 @@ fn session_grant(section: &mut Section<'_>, limits: &GuestLimits) -> SessionGran
         access,
         read_keys: KeyPatterns::new(read_keys.unwrap_or_default()),
         write_keys: KeyPatterns::new(write_keys.unwrap_or_default()),
-        session_bytes_max: limits.session_bytes_max,
-        keys_max: limits.session_keys_max,
+        ..limits
     }
 }
 
 /// Reads the path of the file that a build creates. The file must exist.
 fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, ValueError> {
-    existing_file(field).map_err(|complaint| ValueError {
+    existing_file(field).map_err(|error| ValueError {
         remedy: format!(
             "build it: `cloakroom dev` does, and so does `{}`",
             build.command
         ),
-        ..complaint
+        ..error
     })
-}
-
-/// Reads how many requests an instance may serve.
-fn reuse(field: &Field<'_>) -> Result<u32, ValueError> {
-    let uses = count_in(1, REUSE_MAX)(field)?;
-    Ok(u32::try_from(uses).unwrap_or(u32::MAX))
 }
 
 /// Parses a key, or the beginning of keys followed by `*`.
@@ -249,17 +200,17 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, ValueError> {
         ));
     };
     let variable = |(name, node): (&String, &ValueNode)| {
-        let complain = |problem: String, remedy: String| ValueError {
+        let error_of = |problem: String, remedy: String| ValueError {
             item: format!(".{name}"),
             problem,
             remedy,
         };
         let TomlValue::Text(text) = &node.value else {
             let problem = format!("expected a string, found {}", node.value.kind());
-            return Err(complain(problem, REMEDY.to_owned()));
+            return Err(error_of(problem, REMEDY.to_owned()));
         };
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(complain(
+            return Err(error_of(
                 "is not a valid variable name".to_owned(),
                 REMEDY.to_owned(),
             ));
@@ -270,14 +221,14 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, ValueError> {
         let read = reference.read(field.reader.environment(), field.reader.base(), |warning| {
             field.reader.warn(warning)
         });
-        if let (Err((problem, _)), ConfigMode::Rehearse) = (&read, field.reader.purpose()) {
+        if let (Err((problem, _)), ConfigMode::Test) = (&read, field.reader.mode()) {
             let warning = format!("the guest's variable {name} is left out: {problem}");
             field.reader.warn(warning);
             return Ok(None);
         }
-        let bytes = read.map_err(|(problem, remedy)| complain(problem, remedy))?;
+        let bytes = read.map_err(|(problem, remedy)| error_of(problem, remedy))?;
         let value = String::from_utf8(bytes)
-            .map_err(|_| complain("is not UTF-8".to_owned(), REMEDY.to_owned()))?;
+            .map_err(|_| error_of("is not UTF-8".to_owned(), REMEDY.to_owned()))?;
         Ok(Some((name.clone(), value)))
     };
     table

@@ -49,9 +49,7 @@ fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
             window: section.get("window", duration).unwrap_or(window),
             requests_min: section
                 .get("requests", count_in(1, 1 << 20))
-                .map_or(requests_min, |count| {
-                    u32::try_from(count).unwrap_or(u32::MAX)
-                }),
+                .unwrap_or(requests_min),
             clients_min: section
                 .get("clients", count_in(1, CLIENTS_MAX))
                 .unwrap_or(clients_min),

@@ -42,7 +42,7 @@ pub enum SecretSource {
     /// Secrets from the configuration. The first one signs, and all of them verify. Never empty.
     Given(Vec<Vec<u8>>),
     /// A secret in this file. The file is created with a random secret if it does not exist.
-    KeptAt(PathBuf),
+    GeneratedFile(PathBuf),
     /// A random secret that is lost when this process ends.
     PerProcess,
 }
@@ -51,7 +51,7 @@ impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given(secrets) => write!(f, "Given({} secrets)", secrets.len()),
-            Self::KeptAt(path) => f.debug_tuple("KeptAt").field(path).finish(),
+            Self::GeneratedFile(path) => f.debug_tuple("GeneratedFile").field(path).finish(),
             Self::PerProcess => f.write_str("PerProcess"),
         }
     }
@@ -67,7 +67,7 @@ impl SecretSource {
         match self {
             Self::Given(secrets) => Ok(secrets.clone()),
             Self::PerProcess => Ok(vec![random_secret()]),
-            Self::KeptAt(path) => kept_secret(path).map(|secret| vec![secret]),
+            Self::GeneratedFile(path) => read_or_create_secret(path).map(|secret| vec![secret]),
         }
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn read(section: &mut Section<'_>, store: Option<&dyn ConfiguredStore
         Some(StoreLocation::File(path)) => {
             let mut name = path.as_os_str().to_owned();
             name.push(".secret");
-            SecretSource::KeptAt(name.into())
+            SecretSource::GeneratedFile(name.into())
         }
         Some(StoreLocation::Server) if !section.is_given("secrets") => {
             section.fault(
@@ -155,7 +155,7 @@ fn different_bytes(secret: &[u8]) -> usize {
     seen.iter().filter(|seen| **seen).count()
 }
 
-fn kept_secret(path: &Path) -> Result<Vec<u8>, ConfigFault> {
+fn read_or_create_secret(path: &Path) -> Result<Vec<u8>, ConfigFault> {
     let fault = |problem: String| {
         let remedy = "make its folder writable, or configure a secret: secrets = [\"env:NAME\"]";
         ConfigFault::new("session.secrets", problem, remedy)
@@ -230,14 +230,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_secret_is_made_once_and_for_its_owner_alone() {
+    fn a_generated_secret_is_created_once_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
-        let source = SecretSource::KeptAt(folder.path().join("new/sessions.sqlite.secret"));
+        let source = SecretSource::GeneratedFile(folder.path().join("new/sessions.sqlite.secret"));
         let first = source.obtain().unwrap();
         let second = source.obtain().unwrap();
         assert_eq!(first, second);
         assert!(first[0].len() >= SECRET_BYTES_MIN);
-        let SecretSource::KeptAt(path) = source else {
+        let SecretSource::GeneratedFile(path) = source else {
             unreachable!("made above")
         };
         let mode =
@@ -248,9 +248,9 @@ mod tests {
     }
 
     #[test]
-    fn starts_at_once_end_with_one_secret() {
+    fn concurrent_starts_generate_one_secret() {
         let folder = tempfile::tempdir().unwrap();
-        let source = SecretSource::KeptAt(folder.path().join("secret"));
+        let source = SecretSource::GeneratedFile(folder.path().join("secret"));
         let barrier = std::sync::Barrier::new(8);
         let mut secrets = std::thread::scope(|scope| {
             let start = || {
@@ -273,7 +273,9 @@ mod tests {
         fs::write(&path, "\n").unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(&path, mode).unwrap();
-        let fault = SecretSource::KeptAt(path.clone()).obtain().unwrap_err();
+        let fault = SecretSource::GeneratedFile(path.clone())
+            .obtain()
+            .unwrap_err();
         assert!(fault.problem.contains("holds 0 bytes"), "{fault}");
         assert_eq!(fs::read(path).unwrap(), b"\n");
     }

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::config_reader::Section;
 use crate::config_reader::kinds::{
@@ -11,55 +10,28 @@ use crate::config_reader::kinds::{
 use crate::stores::{ConfiguredStore, DEFAULT_SQLITE_PATH, StoreLocation};
 use cloakroom_base::quota::QuotaTotals;
 use cloakroom_base::{limits, telemetry};
+use cloakroom_runtime::RuntimeOptions;
 use cloakroom_server as server;
 
 /// The default address to listen on.
 pub const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
 
-/// The `[server]` section: the listener, and the resources that all guests share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSettings {
-    /// The listener's connections, heads and timeouts.
-    pub listener: server::ServerOptions,
-    /// Longest request target (path and query), in bytes.
-    pub request_target_bytes_max: usize,
-    /// The limits that all clients share.
-    pub totals: QuotaTotals,
-    /// Maximum number of guest instances at the same time.
-    pub instances_max: usize,
-    /// Maximum number of requests that wait for an instance.
-    pub instance_waiters_max: usize,
-    /// Longest wait for an instance.
-    pub instance_wait_max: Duration,
-    /// Maximum number of outbound connections of all guests at the same time.
-    pub outbound_connections_max: usize,
-    /// The directory in which compiled code is cached. With `None`, compiled code is not cached.
-    pub code_cache: Option<PathBuf>,
-    /// Longest time for the compilation of one component.
-    pub compile_timeout: Duration,
-    /// The binary that compiles components in a child process. With `None`, components are compiled in this process. There is
-    /// no configuration key for it: the program sets it.
-    pub compiler: Option<PathBuf>,
-    /// Whether a component is deployed automatically when its file changes.
-    pub watch: bool,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            listener: server::ServerOptions::default(),
-            request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
-            totals: QuotaTotals::default(),
-            instances_max: limits::INSTANCES_MAX,
-            instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
-            instance_wait_max: limits::INSTANCE_WAIT_MAX,
-            outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
-            code_cache: None,
-            compile_timeout: limits::COMPILE_TIMEOUT,
-            compiler: None,
-            watch: true,
-        }
+cloakroom_base::options! {
+    /// The `[server]` section: the listener, and the resources that all guests share.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ServerSettings {
+        /// The listener's connections, heads and timeouts.
+        pub listener: server::ServerOptions = server::ServerOptions::default(),
+        /// Longest request target (path and query), in bytes.
+        pub request_target_bytes_max: usize = limits::REQUEST_TARGET_BYTES_MAX,
+        /// The limits that all clients share.
+        pub totals: QuotaTotals = QuotaTotals::default(),
+        /// The runtime of the guests. There is no key for its compiler, which the program sets, nor for the largest memory of a guest,
+        /// which is that of the guests' limits.
+        pub runtime: RuntimeOptions = RuntimeOptions::default(),
+        /// Whether a component is deployed automatically when its file changes.
+        pub watch: bool = true,
     }
 }
 
@@ -68,93 +40,51 @@ pub(crate) fn read(
     mut section: Section<'_>,
     store: Option<&dyn ConfiguredStore>,
 ) -> ServerSettings {
-    let mut settings = ServerSettings {
-        code_cache: section
-            .get("code_cache", code_cache)
-            .unwrap_or_else(|| Some(default_code_cache(store))),
-        ..ServerSettings::default()
-    };
-    read_counts(&mut section, &mut settings);
-    read_times_and_sizes(&mut section, &mut settings);
-    if let Some(watch) = section.get("watch", boolean) {
-        settings.watch = watch;
-    }
+    let mut settings = ServerSettings::default();
+    read_listener(&mut section, &mut settings.listener);
+    read_totals(&mut section, &mut settings.totals);
+    settings.runtime.code_cache = Some(default_code_cache(store));
+    read_runtime(&mut section, &mut settings.runtime);
+    let target = &mut settings.request_target_bytes_max;
+    section.set("request_target", target, size_in(256, 1 << 20));
+    section.set("watch", &mut settings.watch, boolean);
     settings
 }
 
-fn read_counts(section: &mut Section<'_>, settings: &mut ServerSettings) {
-    let listener = &mut settings.listener;
-    let counts: [(&'static str, &mut usize, usize); 4] = [
-        ("request_headers", &mut listener.headers_max, 1024),
-        ("instances", &mut settings.instances_max, 1 << 16),
-        (
-            "instance_waiters",
-            &mut settings.instance_waiters_max,
-            1 << 20,
-        ),
-        (
-            "outbound_connections",
-            &mut settings.outbound_connections_max,
-            1 << 16,
-        ),
-    ];
-    for (key, setting, most) in counts {
-        let least = usize::from(key != "instance_waiters");
-        if let Some(number) = section.get(key, count_in(least, most)) {
-            *setting = number;
-        }
-    }
-    let shared = [
-        ("connections", &mut settings.totals.connections),
-        ("requests", &mut settings.totals.requests),
-    ];
-    for (key, setting) in shared {
-        if let Some(number) = section.get(key, count_in(1, 1 << 20)) {
-            *setting = number as u64;
-        }
-    }
-    let shared_bytes = [
-        ("waiting_bodies", &mut settings.totals.request_bytes),
-        ("untaken", &mut settings.totals.response_bytes),
-    ];
-    for (key, setting) in shared_bytes {
-        if let Some(bytes) = section.get(key, size_in(1 << 20, 1 << 40)) {
-            *setting = bytes as u64;
-        }
-    }
+fn read_listener(section: &mut Section<'_>, listener: &mut server::ServerOptions) {
+    let pace = &mut listener.body_pace;
+    section.set("body_timeout", &mut pace.grace, duration);
+    section.set("body_rate", &mut pace.bytes_per_s, size_in(1, 1 << 30));
+    section.set("header_timeout", &mut listener.header_timeout, duration);
+    section.set("idle_timeout", &mut listener.idle_timeout, duration);
+    section.set("grace", &mut listener.grace, duration);
+    let head = &mut listener.head_bytes_max;
+    section.set("request_head", head, size_in(8 << 10, 1 << 20));
+    section.set(
+        "request_headers",
+        &mut listener.headers_max,
+        count_in(1, 1024),
+    );
 }
 
-fn read_times_and_sizes(section: &mut Section<'_>, settings: &mut ServerSettings) {
-    let listener = &mut settings.listener;
-    let durations: [(&'static str, &mut Duration); 6] = [
-        ("body_timeout", &mut listener.body_pace.grace),
-        ("header_timeout", &mut listener.header_timeout),
-        ("idle_timeout", &mut listener.idle_timeout),
-        ("grace", &mut listener.grace),
-        ("instance_wait", &mut settings.instance_wait_max),
-        ("compile_timeout", &mut settings.compile_timeout),
-    ];
-    for (key, setting) in durations {
-        if let Some(time) = section.get(key, duration) {
-            *setting = time;
-        }
-    }
-    if let Some(bytes) = section.get("body_rate", size_in(1, 1 << 30)) {
-        listener.body_pace.bytes_per_s = bytes as u64;
-    }
-    let sizes: [(&'static str, &mut usize, usize); 2] = [
-        ("request_head", &mut listener.head_bytes_max, 8 << 10),
-        (
-            "request_target",
-            &mut settings.request_target_bytes_max,
-            256,
-        ),
-    ];
-    for (key, setting, least) in sizes {
-        if let Some(bytes) = section.get(key, size_in(least, 1 << 20)) {
-            *setting = bytes;
-        }
-    }
+fn read_totals(section: &mut Section<'_>, totals: &mut QuotaTotals) {
+    section.set("connections", &mut totals.connections, count_in(1, 1 << 20));
+    section.set("requests", &mut totals.requests, count_in(1, 1 << 20));
+    let bytes = || size_in(1 << 20, 1 << 40);
+    section.set("waiting_bodies", &mut totals.request_bytes, bytes());
+    section.set("untaken", &mut totals.response_bytes, bytes());
+}
+
+fn read_runtime(section: &mut Section<'_>, runtime: &mut RuntimeOptions) {
+    let instances = &mut runtime.instances_max;
+    section.set("instances", instances, count_in(1, 1 << 16));
+    let waiters = &mut runtime.instance_waiters_max;
+    section.set("instance_waiters", waiters, count_in(0, 1 << 20));
+    section.set("instance_wait", &mut runtime.instance_wait_max, duration);
+    let connections = &mut runtime.outbound_connections_max;
+    section.set("outbound_connections", connections, count_in(1, 1 << 16));
+    section.set("code_cache", &mut runtime.code_cache, code_cache);
+    section.set("compile_timeout", &mut runtime.compile_timeout, duration);
 }
 
 /// Reads a directory, or `off` for none.
@@ -205,9 +135,9 @@ fn filter(field: &Field<'_>) -> Result<String, ValueError> {
 pub(crate) fn listen(field: &Field<'_>) -> Result<SocketAddr, ValueError> {
     const REMEDY: &str =
         "write an address and a port: \"127.0.0.1:3000\", or \"0.0.0.0:3000\" for every interface";
-    let text = text(field).map_err(|complaint| ValueError {
+    let text = text(field).map_err(|error| ValueError {
         remedy: REMEDY.to_owned(),
-        ..complaint
+        ..error
     })?;
     let address = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),

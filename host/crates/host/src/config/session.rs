@@ -1,83 +1,46 @@
 //! `[session]` and its subsections: the options of express-session, with the names and defaults of this host.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::cookie::{self, Compat, CookieSettings};
+use super::cookie::{self, Compat};
 use super::secrets::{self, SecretSource};
 use crate::config_reader::Section;
 use crate::config_reader::kinds::{
     Field, ValueError, boolean, count_in, duration, items, size_in, text, word,
 };
+use crate::handler::ProxyTrust;
 use crate::stores::ConfiguredStore;
-use cloakroom_base::limits;
 use cloakroom_session::cookie::is_valid_name;
+use cloakroom_session::{CookieOptions, SecurePolicy, SessionOptions, TouchPolicy, UnsetPolicy};
 
 /// The `[session]` section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionSettings {
-    /// The name of the cookie.
-    pub name: String,
     /// The source of the secrets that sign the cookie.
     pub secrets: SecretSource,
     /// Selects the defaults, and the behaviour where it differs between versions of express-session.
     pub compat: Compat,
-    /// Whether an unchanged session is written again.
-    pub resave: bool,
-    /// Whether every response renews the cookie.
-    pub rolling: bool,
-    /// Whether a new session without data is stored.
-    pub save_uninitialized: bool,
-    /// The effect of `unset`.
-    pub unset: Unset,
-    /// Whether `X-Forwarded-Proto` is trusted.
-    pub proxy: Proxy,
+    /// Whether `X-Forwarded-Proto` is trusted. `None` if the key is not given.
+    pub proxy: Option<bool>,
     /// The peers whose `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Longest lifetime of a session, even if it is used constantly.
-    pub absolute_lifetime: Option<Duration>,
-    /// The attributes of the cookie.
-    pub cookie: CookieSettings,
-    /// The size limits of sessions.
-    pub limits: SessionLimits,
+    /// The options of the sessions. [`Config::session_options`](super::Config::session_options) completes them with those that depend
+    /// on the store.
+    pub options: SessionOptions,
 }
 
-/// The `limits` table of `[session]`. Guests share sessions, so these limits do not belong to a guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionLimits {
-    /// Largest session in bytes, measured as the JSON text in its row.
-    pub session_bytes_max: usize,
-    /// Maximum number of keys.
-    pub keys_max: usize,
-    /// Longest key, in bytes.
-    pub key_bytes_max: usize,
-    /// Maximum number of requests that wait for the lock of one session.
-    pub slot_waiters_max: usize,
-    /// Maximum memory for session snapshots between requests, in bytes.
-    pub snapshots_bytes_max: usize,
-}
-
-/// The effect of `unset` on a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unset {
-    /// Discards the changes of this request.
-    Keep,
-    /// Deletes the session.
-    Destroy,
-}
-
-/// Whether `X-Forwarded-Proto` is trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proxy {
-    /// Trusted from `trusted_proxies`, which may be empty.
-    Unset,
-    /// Never trusted.
-    Off,
-    /// Trusted from `trusted_proxies`. If that list is empty, it is trusted from every peer, which only [`Compat::Express1`]
-    /// allows.
-    On,
+impl SessionSettings {
+    /// Returns the peers whose forwarding headers are trusted.
+    pub(crate) fn proxy_trust(&self) -> ProxyTrust {
+        match self.proxy {
+            Some(false) => ProxyTrust::Nobody,
+            // This is the behaviour of express-session. The configuration allows it only with `compat = "express-1"`.
+            Some(true) if self.trusted_proxies.is_empty() => ProxyTrust::Everybody,
+            Some(true) | None => ProxyTrust::Networks(self.trusted_proxies.clone()),
+        }
+    }
 }
 
 /// Reads `[session]`. The store determines where the host stores its own secret.
@@ -85,77 +48,77 @@ pub(crate) fn read(
     mut section: Section<'_>,
     store: Option<&dyn ConfiguredStore>,
 ) -> SessionSettings {
-    let compat = section
-        .get(
-            "compat",
-            word(&[
-                ("cloakroom", Compat::Cloakroom),
-                ("express-1", Compat::Express1),
-            ]),
-        )
-        .unwrap_or(Compat::Cloakroom);
-    let is_express_1 = compat == Compat::Express1;
-    let default_unset = if is_express_1 {
-        Unset::Keep
-    } else {
-        Unset::Destroy
-    };
-    let name = section.get("name", cookie_name);
-    let name = name.unwrap_or_else(|| "connect.sid".to_owned());
+    let compat = section.get(
+        "compat",
+        word(&[
+            ("cloakroom", Compat::Cloakroom),
+            ("express-1", Compat::Express1),
+        ]),
+    );
+    let compat = compat.unwrap_or(Compat::Cloakroom);
+    let mut options = defaults(compat);
+    section.set("name", &mut options.cookie.name, cookie_name);
     let proxy = section.get("proxy", boolean);
     let trusted_proxies = section.get("trusted_proxies", items(network));
     check_proxy(&section, compat, proxy, trusted_proxies.as_deref());
     let trusted_proxies = trusted_proxies.unwrap_or_default();
-    let cookie = cookie::read(section.section("cookie"), compat, &name);
+    cookie::read(section.section("cookie"), compat, &mut options.cookie);
     let is_secure_possible = proxy != Some(false) && !trusted_proxies.is_empty()
-        || (is_express_1 && proxy == Some(true));
-    cookie::warn_of_never_secure(&section, &cookie, is_secure_possible);
+        || (compat == Compat::Express1 && proxy == Some(true));
+    cookie::warn_of_never_secure(&section, &options.cookie, is_secure_possible);
+    let secrets = secrets::read(&mut section, store);
+    read_options(&mut section, &mut options);
     SessionSettings {
-        secrets: secrets::read(&mut section, store),
-        resave: section.get("resave", boolean).unwrap_or(is_express_1),
-        rolling: section.get("rolling", boolean).unwrap_or(false),
-        save_uninitialized: section
-            .get("save_uninitialized", boolean)
-            .unwrap_or(is_express_1),
-        unset: section
-            .get(
-                "unset",
-                word(&[("keep", Unset::Keep), ("destroy", Unset::Destroy)]),
-            )
-            .unwrap_or(default_unset),
-        proxy: match proxy {
-            None => Proxy::Unset,
-            Some(false) => Proxy::Off,
-            Some(true) => Proxy::On,
-        },
-        absolute_lifetime: section.get("absolute_lifetime", duration),
-        name,
+        secrets,
         compat,
+        proxy,
         trusted_proxies,
-        cookie,
-        limits: read_limits(section.section("limits")),
+        options,
     }
 }
 
-fn read_limits(mut section: Section<'_>) -> SessionLimits {
-    SessionLimits {
-        // A MEDIUMTEXT column, as in the tables of express-mysql-session, holds 16 MiB.
-        session_bytes_max: section
-            .get("session", size_in(1 << 10, 16 << 20))
-            .unwrap_or(limits::SESSION_BYTES_MAX),
-        keys_max: section
-            .get("keys", count_in(1, 100_000))
-            .unwrap_or(limits::SESSION_KEYS_MAX),
-        key_bytes_max: section
-            .get("key", size_in(1, 64 << 10))
-            .unwrap_or(limits::SESSION_KEY_BYTES_MAX),
-        slot_waiters_max: section
-            .get("slot_waiters", count_in(0, 1 << 20))
-            .unwrap_or(limits::SLOT_WAITERS_MAX),
-        snapshots_bytes_max: section
-            .get("snapshots", size_in(0, 64 << 30))
-            .unwrap_or(limits::SNAPSHOTS_BYTES_MAX),
+/// Returns the options of a configuration without any of their keys.
+fn defaults(compat: Compat) -> SessionOptions {
+    let own = SessionOptions::default();
+    match compat {
+        Compat::Cloakroom => own,
+        Compat::Express1 => SessionOptions {
+            resave: true,
+            save_uninitialized: true,
+            unset: UnsetPolicy::Keep,
+            expire_on_destroy: false,
+            touch: TouchPolicy::Always,
+            cookie: CookieOptions {
+                secure: SecurePolicy::Never,
+                same_site: None,
+                ..own.cookie
+            },
+            ..own
+        },
     }
+}
+
+fn read_options(section: &mut Section<'_>, options: &mut SessionOptions) {
+    section.set("resave", &mut options.resave, boolean);
+    section.set("rolling", &mut options.rolling, boolean);
+    let save_uninitialized = &mut options.save_uninitialized;
+    section.set("save_uninitialized", save_uninitialized, boolean);
+    let unset = word(&[
+        ("keep", UnsetPolicy::Keep),
+        ("destroy", UnsetPolicy::Destroy),
+    ]);
+    section.set("unset", &mut options.unset, unset);
+    options.absolute_lifetime = section.get("absolute_lifetime", duration);
+    let mut limits = section.section("limits");
+    // A MEDIUMTEXT column, as in the tables of express-mysql-session, holds 16 MiB.
+    let bytes = &mut options.session_bytes_max;
+    limits.set("session", bytes, size_in(1 << 10, 16 << 20));
+    limits.set("keys", &mut options.keys_max, count_in(1, 100_000));
+    limits.set("key", &mut options.key_bytes_max, size_in(1, 64 << 10));
+    let waiters = &mut options.lock_waiters_max;
+    limits.set("slot_waiters", waiters, count_in(0, 1 << 20));
+    let snapshots = &mut options.snapshots_bytes_max;
+    limits.set("snapshots", snapshots, size_in(0, 64 << 30));
 }
 
 fn cookie_name(field: &Field<'_>) -> Result<String, ValueError> {

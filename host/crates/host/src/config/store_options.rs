@@ -173,7 +173,7 @@ mod tests {
     use crate::stores::StoreLocation;
     use crate::stores::mysql::ConfiguredMysql;
 
-    fn words(url: &str, password: Option<&str>) -> StoreOptions {
+    fn options(url: &str, password: Option<&str>) -> StoreOptions {
         StoreOptions {
             flag: "--from",
             password_flag: "--from-password",
@@ -187,8 +187,8 @@ mod tests {
         named.backend.downcast_ref().expect("it is MySQL")
     }
 
-    fn said(words: &StoreOptions) -> String {
-        match words.read(&[("PW", "hunter2"), ("CLOAKROOM_STORE_PASSWORD", "other")]) {
+    fn error_text(options: &StoreOptions) -> String {
+        match options.read(&[("PW", "hunter2"), ("CLOAKROOM_STORE_PASSWORD", "other")]) {
             Ok(_) => panic!("the words are taken"),
             Err(faults) => faults.iter().map(|it| format!("{it}\n")).collect(),
         }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_url_and_a_password_by_reference_name_a_store() {
         let environment = [("PW", "hunter2"), ("CLOAKROOM_STORE_PASSWORD", "other")];
-        let named = words("mysql://app@db1,db2:3307/shop", Some("env:PW")).read(&environment);
+        let named = options("mysql://app@db1,db2:3307/shop", Some("env:PW")).read(&environment);
         let named = named.ok().unwrap();
         let ConfiguredMysql(settings) = mysql(&named);
         assert_eq!(settings.hosts.len(), 2);
@@ -207,17 +207,20 @@ mod tests {
         );
         assert_eq!(named.warnings, [""; 0]);
 
-        let named = words("mysql://app@db1/shop", None).read(&environment);
+        let named = options("mysql://app@db1/shop", None).read(&environment);
         let named = named.ok().unwrap();
         let ConfiguredMysql(settings) = mysql(&named);
         assert!(settings.password.is_none(), "no variable has a say");
-        let named = words("sqlite:a.db", None).read(&environment).ok().unwrap();
+        let named = options("sqlite:a.db", None)
+            .read(&environment)
+            .ok()
+            .unwrap();
         let file = StoreLocation::File(Path::new("a.db"));
         assert_eq!(named.backend.location(), file);
     }
 
     #[test]
-    fn what_is_wrong_names_the_flag_and_no_password() {
+    fn an_invalid_store_option_names_its_flag_but_no_password() {
         let cases = [
             (
                 "memory:",
@@ -247,9 +250,9 @@ mod tests {
             ),
         ];
         for (url, password, expected) in cases {
-            let said = said(&words(url, password));
-            assert!(said.contains(expected), "{url}: {said}");
-            assert!(!said.contains("hunter2"), "{said}");
+            let error_text = error_text(&options(url, password));
+            assert!(error_text.contains(expected), "{url}: {error_text}");
+            assert!(!error_text.contains("hunter2"), "{error_text}");
         }
     }
 
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_gives_what_the_url_does_not_say() {
+    fn the_configuration_supplies_settings_that_the_store_url_lacks() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.toml");
         std::fs::write(
@@ -271,11 +274,11 @@ mod tests {
             "[store]\nurl = \"mysql://old@old/old\"\npassword = \"env:PW\"\nschema = { table_name = \"visits\" }\n",
         )
         .unwrap();
-        let words = StoreOptions {
+        let options = StoreOptions {
             config: Some(file),
-            ..words("mysql://app@db/shop", None)
+            ..options("mysql://app@db/shop", None)
         };
-        let named = words.read(&[("PW", "hunter2")]).ok().unwrap();
+        let named = options.read(&[("PW", "hunter2")]).ok().unwrap();
         let ConfiguredMysql(settings) = mysql(&named);
         assert_eq!(settings.schema.table.as_str(), "visits");
         assert_eq!(settings.hosts.len(), 1);

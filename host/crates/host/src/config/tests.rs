@@ -9,8 +9,8 @@ mod example;
 mod faults;
 mod limits;
 mod mistypes;
-mod rehearsal;
 mod rollout;
+mod test_mode;
 
 use std::time::Duration;
 
@@ -19,7 +19,11 @@ use secrecy::ExposeSecret as _;
 use super::*;
 use crate::stores::StoreLocation;
 use crate::stores::mysql::ConfiguredMysql;
-use cloakroom_session::SessionAccessLevel;
+use cloakroom_runtime::StreamPolicy;
+use cloakroom_session::record::Priority;
+use cloakroom_session::{
+    SameSitePolicy, SecurePolicy, SessionAccessLevel, UnsetPolicy, VisitStart,
+};
 use cloakroom_store_mysql::MysqlOptions;
 
 /// A guest and a route, which every complete configuration needs.
@@ -35,16 +39,16 @@ struct Read {
 }
 
 impl Read {
-    fn with(text: &str, words: CliOptions, environment: &dyn Environment) -> Self {
+    fn with(text: &str, cli: CliOptions, environment: &dyn Environment) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.wasm"), "").unwrap();
         let file = folder.path().join("cloakroom.toml");
         std::fs::write(&file, text).unwrap();
-        let words = CliOptions {
+        let cli = CliOptions {
             file: Some(file),
-            ..words
+            ..cli
         };
-        let result = Config::load(&words, environment);
+        let result = Config::load(&cli, environment);
         Self { folder, result }
     }
 
@@ -86,7 +90,7 @@ fn hosts(mysql: &MysqlOptions) -> Vec<String> {
 }
 
 #[test]
-fn a_guest_and_a_route_are_enough() {
+fn a_configuration_needs_only_a_guest_and_a_route() {
     let read = Read::of(GUEST);
     let component = read.folder.path().join("a.wasm");
     let config = read.config();
@@ -101,7 +105,7 @@ fn a_guest_and_a_route_are_enough() {
     assert_eq!(config.store.backend.location(), file);
     assert_eq!(
         config.session.secrets,
-        SecretSource::KeptAt(".cloakroom/sessions.sqlite.secret".into())
+        SecretSource::GeneratedFile(".cloakroom/sessions.sqlite.secret".into())
     );
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -111,11 +115,11 @@ fn a_component_alone_is_served_on_every_path_with_its_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let component = folder.path().join("my counter.wasm");
     std::fs::write(&component, "").unwrap();
-    let words = CliOptions {
+    let cli = CliOptions {
         component: Some(component.clone()),
         ..CliOptions::default()
     };
-    let config = Config::load(&words, &[]).unwrap();
+    let config = Config::load(&cli, &[]).unwrap();
     assert_eq!(config.guests[0].name, "my-counter");
     assert_eq!(config.guests[0].component, component);
     assert_eq!(
@@ -128,7 +132,7 @@ fn a_component_alone_is_served_on_every_path_with_its_sessions() {
 }
 
 #[test]
-fn flags_outrank_the_environment_and_that_the_file() {
+fn flags_override_the_environment_and_the_environment_the_file() {
     let text = with_guest(
         "listen = \"127.0.0.1:1\"\n[store]\nurl = \"sqlite:file.db\"\n[log]\nlevel = \"warn\"",
     );
@@ -150,12 +154,12 @@ fn flags_outrank_the_environment_and_that_the_file() {
         "an empty variable is none"
     );
 
-    let words = CliOptions {
+    let cli = CliOptions {
         listen: Some("localhost:3".to_owned()),
         store: Some("sqlite:flag.db".to_owned()),
         ..CliOptions::default()
     };
-    let from_flags = Read::with(&text, words, &variables).config();
+    let from_flags = Read::with(&text, cli, &variables).config();
     assert_eq!(from_flags.listen.to_string(), "127.0.0.1:3");
     let file = StoreLocation::File(Path::new("flag.db"));
     assert_eq!(from_flags.store.backend.location(), file);
@@ -173,8 +177,11 @@ fn variables_set_keys_of_every_kind() {
         ("CLOAKROOM_SERVER_REQUEST_HEAD", "16KiB"),
     ];
     let config = Read::with(GUEST, CliOptions::default(), &variables).config();
-    assert!(config.session.rolling);
-    assert_eq!(config.session.cookie.max_age, Some(Duration::from_secs(60)));
+    assert!(config.session.options.rolling);
+    assert_eq!(
+        config.session.options.cookie.max_age,
+        Some(Duration::from_secs(60))
+    );
     assert_eq!(config.session.trusted_proxies.len(), 2);
     assert_eq!(
         config.session.secrets.obtain().unwrap(),
@@ -213,7 +220,7 @@ fn secrets_come_from_variables_and_files_in_their_order() {
 }
 
 #[test]
-fn a_mysql_url_takes_its_password_from_beside_it() {
+fn a_mysql_url_takes_its_password_from_its_own_key() {
     let text = with_guest(
         "[session]\nsecrets = [\"env:SECRET\"]\n[store]\nurl = \"mysql://app@db1,db2:3307/app\"\npassword = \"env:DB_PASSWORD\"",
     );
@@ -245,32 +252,35 @@ fn a_mysql_server_is_named_in_parts_as_express_does() {
 #[test]
 fn a_store_of_the_command_line_overrules_an_address_in_parts() {
     let text = with_guest("[store]\nhost = \"db1\"\nuser = \"app\"\ndatabase = \"shop\"");
-    let words = CliOptions {
+    let cli = CliOptions {
         store: Some("memory:".to_owned()),
         ..CliOptions::default()
     };
-    let config = Read::with(&text, words, &VARIABLES).config();
+    let config = Read::with(&text, cli, &VARIABLES).config();
     assert_eq!(config.store.backend.location(), StoreLocation::Memory);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
 #[test]
-fn compiled_code_is_kept_beside_the_embedded_store_unless_it_is_told_where() {
-    let kept = |keys: &str| {
+fn the_code_cache_is_beside_the_embedded_store_unless_it_is_configured() {
+    let code_cache = |keys: &str| {
         let read = Read::of(&with_guest(keys));
         let folder = read.folder.path().to_owned();
-        let place = read.config().server.code_cache;
+        let place = read.config().server.runtime.code_cache;
         place.map(|place| place.strip_prefix(folder).map(Into::into).unwrap_or(place))
     };
     let in_working_directory = Some(std::path::PathBuf::from(".cloakroom/code"));
-    assert_eq!(kept(""), in_working_directory);
-    assert_eq!(kept("[store]\nurl = \"memory:\""), in_working_directory);
+    assert_eq!(code_cache(""), in_working_directory);
     assert_eq!(
-        kept("[store]\nurl = \"sqlite:/var/lib/it/sessions.sqlite\""),
+        code_cache("[store]\nurl = \"memory:\""),
+        in_working_directory
+    );
+    assert_eq!(
+        code_cache("[store]\nurl = \"sqlite:/var/lib/it/sessions.sqlite\""),
         Some("/var/lib/it/code".into())
     );
-    assert_eq!(kept("[server]\ncode_cache = \"c\""), Some("c".into()));
-    assert_eq!(kept("[server]\ncode_cache = \"off\""), None);
+    assert_eq!(code_cache("[server]\ncode_cache = \"c\""), Some("c".into()));
+    assert_eq!(code_cache("[server]\ncode_cache = \"off\""), None);
 }
 
 #[test]
@@ -279,12 +289,12 @@ fn express_1_fills_in_the_defaults_of_1_19() {
         "[session]\ncompat = \"express-1\"\nproxy = true",
     ))
     .config();
-    let session = &config.session;
-    assert!(session.resave && session.save_uninitialized && !session.rolling);
-    assert_eq!(session.unset, Unset::Keep);
-    assert_eq!(session.cookie.secure, CookieSecure::Unset);
-    assert_eq!(session.cookie.same_site, CookieSameSite::Unset);
-    assert_eq!(session.proxy, Proxy::On);
+    let options = &config.session.options;
+    assert!(options.resave && options.save_uninitialized && !options.rolling);
+    assert_eq!(options.unset, UnsetPolicy::Keep);
+    assert_eq!(options.cookie.secure, SecurePolicy::Never);
+    assert_eq!(options.cookie.same_site, None);
+    assert_eq!(config.session.proxy, Some(true));
     assert!(
         config.warnings[0].starts_with("session.proxy: "),
         "{:?}",
@@ -294,7 +304,10 @@ fn express_1_fills_in_the_defaults_of_1_19() {
         "[session]\ncompat = \"express-1\"\nresave = false",
     ))
     .config();
-    assert!(!own.session.resave, "what is written outranks the profile");
+    assert!(
+        !own.session.options.resave,
+        "what is written outranks the profile"
+    );
 }
 
 #[test]
@@ -302,19 +315,19 @@ fn cookies_take_express_values() {
     let text = with_guest(
         "[session.cookie]\nmax_age = 86400000\nsame_site = true\npriority = \"High\"\ndomain = \".example.com\"\nsecure = true",
     );
-    let cookie = Read::of(&text).config().session.cookie;
+    let cookie = Read::of(&text).config().session.options.cookie;
     assert_eq!(cookie.max_age, Some(Duration::from_secs(86_400)));
-    assert_eq!(cookie.same_site, CookieSameSite::Strict);
-    assert_eq!(cookie.priority, Some(CookiePriority::High));
+    assert_eq!(cookie.same_site, Some(SameSitePolicy::Strict));
+    assert_eq!(cookie.priority, Some(Priority::High));
     let fixed =
         with_guest("[session]\ncookie = { expires = 2030-01-31T00:00:00Z, same_site = false }");
-    let cookie = Read::of(&fixed).config().session.cookie;
+    let cookie = Read::of(&fixed).config().session.options.cookie;
     assert_eq!(cookie.expires_at_ms, Some(1_896_048_000_000));
-    assert_eq!(cookie.same_site, CookieSameSite::Unset);
+    assert_eq!(cookie.same_site, None);
 }
 
 #[test]
-fn a_guest_is_told_what_it_may() {
+fn all_grants_and_limits_of_a_guest_are_read() {
     let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\n\
                 outbound_hosts = [\"API.example.com.\", { host = \"*.internal:81\", private = true }]\n\
                 environment = { PLAIN = \"x\", TOKEN = \"env:SECRET\" }\nexclusive = true\nreuse = 20\n\
@@ -336,7 +349,8 @@ fn a_guest_is_told_what_it_may() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(hosts, ["api.example.com", "*.internal:81 (private)"]);
-    assert!(guest.exclusive && !guest.stream);
+    assert_eq!(guest.start, VisitStart::Exclusive);
+    assert_eq!(guest.stream, StreamPolicy::Buffered);
     assert_eq!(guest.reuse, 20);
     assert_eq!(guest.limits.deadline, Duration::from_secs(2));
     assert_eq!(guest.limits.response_body_bytes_max, Some(1 << 20));
@@ -344,7 +358,7 @@ fn a_guest_is_told_what_it_may() {
 }
 
 #[test]
-fn what_is_allowed_and_odd_is_warned_of() {
+fn questionable_settings_are_accepted_with_a_warning() {
     let cases = [
         (
             "[session.cookie]\nsecure = true",
@@ -385,9 +399,9 @@ fn what_is_allowed_and_odd_is_warned_of() {
 }
 
 #[test]
-fn a_variable_of_ours_that_nobody_reads_is_warned_of() {
+fn an_unknown_cloakroom_variable_is_reported_with_a_warning() {
     let text = with_guest("[session]\nsecrets = [\"env:CLOAKROOM_COOKIE_KEY\"]");
-    let words = CliOptions {
+    let cli = CliOptions {
         listen: Some("127.0.0.1:1".to_owned()),
         ..CliOptions::default()
     };
@@ -401,7 +415,7 @@ fn a_variable_of_ours_that_nobody_reads_is_warned_of() {
     ];
     let expected =
         "environment CLOAKROOM_LISTN: has no effect: did you mean CLOAKROOM_LISTEN (listen)?";
-    let config = Read::with(&text, words.clone(), &variables).config();
+    let config = Read::with(&text, cli.clone(), &variables).config();
     assert_eq!(config.warnings, [expected]);
 
     let refused = Read::with(

@@ -63,13 +63,13 @@ impl Field<'_> {
     }
 
     /// Returns whether the secret is not needed, so that a random one replaces it.
-    fn is_rehearsed(&self) -> bool {
-        self.reader.purpose() == ConfigMode::Rehearse
+    fn is_test(&self) -> bool {
+        self.reader.mode() == ConfigMode::Test
     }
 
     /// Returns the secret for a value that contains it in clear text.
     fn plain_secret(&self, text: &str) -> Vec<u8> {
-        match self.is_rehearsed() {
+        match self.is_test() {
             true => random_secret(),
             false => text.as_bytes().to_vec(),
         }
@@ -86,7 +86,7 @@ impl Field<'_> {
 /// Reads `true` or `false`.
 pub(crate) fn boolean(field: &Field<'_>) -> Result<bool, ValueError> {
     match field.value {
-        TomlValue::Boolean(truth) => Ok(*truth),
+        TomlValue::Boolean(flag) => Ok(*flag),
         TomlValue::Text(text) if !field.is_typed() => match text.as_str() {
             "true" => Ok(true),
             "false" => Ok(false),
@@ -176,10 +176,10 @@ pub(crate) fn size(field: &Field<'_>) -> Result<u64, ValueError> {
 }
 
 /// Reads a size in bytes within bounds.
-pub(crate) fn size_in(
+pub(crate) fn size_in<T: TryFrom<usize>>(
     least: usize,
     most: usize,
-) -> impl FnOnce(&Field<'_>) -> Result<usize, ValueError> {
+) -> impl FnOnce(&Field<'_>) -> Result<T, ValueError> {
     move |field| {
         let bytes = size(field)?;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -188,10 +188,10 @@ pub(crate) fn size_in(
 }
 
 /// Reads a number within bounds.
-pub(crate) fn count_in(
+pub(crate) fn count_in<T: TryFrom<usize>>(
     least: usize,
     most: usize,
-) -> impl FnOnce(&Field<'_>) -> Result<usize, ValueError> {
+) -> impl FnOnce(&Field<'_>) -> Result<T, ValueError> {
     move |field| {
         let number = match field.value {
             TomlValue::Integer(number) => Some(*number),
@@ -206,14 +206,16 @@ pub(crate) fn count_in(
     }
 }
 
-fn within(
+fn within<T: TryFrom<usize>>(
     field: &Field<'_>,
     number: usize,
     least: usize,
     most: usize,
     unit: &str,
-) -> Result<usize, ValueError> {
-    if (least..=most).contains(&number) {
+) -> Result<T, ValueError> {
+    if (least..=most).contains(&number)
+        && let Ok(number) = T::try_from(number)
+    {
         return Ok(number);
     }
     let remedy = format!("write {least} to {most} {unit}");
@@ -230,7 +232,7 @@ pub(crate) fn texts(field: &Field<'_>) -> Result<Vec<String>, ValueError> {
                     value: &item.value,
                     ..*field
                 };
-                text(&item).map_err(|complaint| complaint.of_item(index))
+                text(&item).map_err(|error| error.of_item(index))
             });
             read.collect()
         }
@@ -253,7 +255,7 @@ pub(crate) fn items<T>(
         let read = texts
             .iter()
             .enumerate()
-            .map(|(index, text)| parse(text).map_err(|complaint| complaint.of_item(index)));
+            .map(|(index, text)| parse(text).map_err(|error| error.of_item(index)));
         read.collect()
     }
 }
@@ -322,7 +324,7 @@ pub(crate) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, ValueError> {
                 let TomlValue::Text(text) = &item.value else {
                     return Err(field.expected("strings", REMEDY).of_item(index));
                 };
-                secret_bytes(field, text).map_err(|complaint| complaint.of_item(index))
+                secret_bytes(field, text).map_err(|error| error.of_item(index))
             });
             read.collect()
         }
@@ -343,7 +345,7 @@ pub(crate) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, ValueError> {
 
 fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, ValueError> {
     match EnvReference::parse(text) {
-        Some(_) if field.is_rehearsed() => Ok(random_secret()),
+        Some(_) if field.is_test() => Ok(random_secret()),
         Some(reference) => reference
             .read(field.reader.environment(), field.reader.base(), |warning| {
                 field.reader.warn(warning)

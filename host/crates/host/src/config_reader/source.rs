@@ -55,7 +55,7 @@ impl fmt::Display for TomlValue {
             Self::Text(text) => write!(f, "{text:?}"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number}"),
-            Self::Boolean(truth) => write!(f, "{truth}"),
+            Self::Boolean(flag) => write!(f, "{flag}"),
             Self::Moment(moment) => f.write_str(moment),
             Self::List(_) | Self::Table(_) => f.write_str(self.kind()),
         }
@@ -137,7 +137,7 @@ impl ConfigFile<'_> {
                 }
             }
             DeValue::Float(number) => TomlValue::Float(number.as_str().parse().unwrap_or(f64::NAN)),
-            DeValue::Boolean(truth) => TomlValue::Boolean(truth),
+            DeValue::Boolean(flag) => TomlValue::Boolean(flag),
             DeValue::Datetime(moment) => TomlValue::Moment(moment.to_string()),
             DeValue::Array(items) => TomlValue::List(
                 items
@@ -159,20 +159,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_of_several_lines_is_a_syntax_error_and_no_key() {
+    fn a_key_of_several_lines_is_a_syntax_error() {
         let text = "['''a\nsecrets = [\"x\"]\n''']\nb = 1\n[c]\nd = 2\n";
         let (table, faults) = parse(Path::new("f.toml"), text);
         assert_eq!(table.keys().collect::<Vec<_>>(), ["c"]);
-        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 1, "{told:?}");
+        let messages: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.len(), 1, "{messages:?}");
         assert!(
-            told[0].contains("f.toml:1: not TOML") && !told[0].contains("secrets"),
-            "{told:?}"
+            messages[0].contains("f.toml:1: not TOML") && !messages[0].contains("secrets"),
+            "{messages:?}"
         );
     }
 
     #[test]
-    fn every_value_knows_its_line() {
+    fn every_value_has_its_line_number() {
         let text = "a = 1\n[b]\nc = \"x\"\nlist = [\n  true,\n  false,\n]\n";
         let (table, faults) = parse(Path::new("f.toml"), text);
         assert!(faults.is_empty());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_toml_is_told_by_line_and_without_the_line_itself() {
+    fn invalid_toml_is_reported_by_line_number_without_its_text() {
         let text = "listen = \"127.0.0.1:1\"\npassword = \"hunter2\n[store]\nurl = 1 2\n";
         let (table, faults) = parse(Path::new("f.toml"), text);
         let shown: Vec<_> = faults.iter().map(ToString::to_string).collect();

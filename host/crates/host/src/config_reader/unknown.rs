@@ -115,7 +115,7 @@ pub(crate) fn variable(
     if is_of_kubernetes(&words, value) {
         return None;
     }
-    let remedy = match meant(&words, settable) {
+    let remedy = match suggestion(&words, settable) {
         Some(path) => format!("did you mean {} ({path})?", variable_name(path)),
         None if words.starts_with("guest_") || words.starts_with("route_") => {
             "guests and routes can only be set in the file".to_owned()
@@ -135,7 +135,7 @@ fn is_of_kubernetes(words: &str, value: Option<&str>) -> bool {
 }
 
 /// Returns the key that a variable was probably meant to set.
-fn meant<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
+fn suggestion<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
     let known = OTHER_VARIABLES.iter().find(|(other, _)| *other == words);
     if let Some((_, path)) = known {
         return settable.get(*path).map(String::as_str);
@@ -290,7 +290,7 @@ mod tests {
     ];
 
     #[test]
-    fn camel_case_is_express_and_gets_our_spelling() {
+    fn a_camel_case_key_gets_a_snake_case_suggestion() {
         assert_eq!(
             remedy(&SCHEMA, "session", "saveUninitialized"),
             "write `save_uninitialized`"
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_wrong_section_is_sent_home() {
+    fn a_key_in_a_wrong_section_gets_its_right_section() {
         assert_eq!(
             remedy(&SCHEMA, "session", "secure"),
             "it belongs under [session.cookie]: write `cookie = { secure = ... }` in [session], or `secure = ...` below [session.cookie]"
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_gets_a_suggestion_and_nonsense_the_list() {
+    fn a_misspelt_key_gets_a_suggestion_and_an_unrelated_one_the_list() {
         assert_eq!(remedy(&SCHEMA, "store", "ur"), "did you mean `url`?");
         assert_eq!(remedy(&SCHEMA, "", "lissen"), "did you mean `listen`?");
         assert_eq!(
@@ -336,8 +336,8 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_of_nobody_gets_the_one_that_was_meant() {
-        for (name, meant) in [
+    fn an_unknown_variable_gets_the_name_of_a_similar_one() {
+        for (name, suggestion) in [
             ("CLOAKROOM_LISTN", "CLOAKROOM_LISTEN (listen)"),
             ("CLOAKROOM_PORT", "CLOAKROOM_LISTEN (listen)"),
             ("CLOAKROOM_STORE", "CLOAKROOM_STORE_URL (store.url)"),
@@ -355,7 +355,7 @@ mod tests {
                 "CLOAKROOM_SESSION_COOKIE_SECURE (session.cookie.secure)",
             ),
         ] {
-            let expected = format!("environment {name}: has no effect: did you mean {meant}?");
+            let expected = format!("environment {name}: has no effect: did you mean {suggestion}?");
             assert_eq!(warning(name), expected);
         }
         assert!(warning("CLOAKROOM_XYZZY").contains("no key has this variable"));
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
+    fn the_service_variables_of_kubernetes_cause_no_warning() {
         for name in [
             "CLOAKROOM_SERVICE_HOST",
             "CLOAKROOM_SERVICE_PORT_HTTP",

@@ -190,7 +190,7 @@ impl ResponseBody {
 
     /// Keeps the request counted as being processed until the body is dropped. The guest behind the body keeps the request's
     /// reservation itself.
-    pub(crate) fn under_way(mut self, token: TaskTrackerToken) -> Self {
+    pub(crate) fn tracked_by(mut self, token: TaskTrackerToken) -> Self {
         self.token = Some(token);
         self
     }

@@ -169,7 +169,7 @@ fn of_guest(failure: &GuestFailure) -> ErrorResponse {
         | GuestFailure::Exit { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "The handler failed."),
         // The session's transaction handles interruptions itself, so one that gets here is a defect of the host.
         GuestFailure::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "The host failed."),
-        GuestFailure::SeenOut => (
+        GuestFailure::DrainTimeout => (
             StatusCode::SERVICE_UNAVAILABLE,
             "The handler was replaced while it waited for the request's body.",
         ),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_of_a_guest_has_the_status_of_whose_fault_it_is() {
+    fn each_guest_failure_has_the_status_of_the_party_at_fault() {
         let secret = || "table sessions on db1".to_owned();
         let expected = [
             (GuestFailure::Trap { reason: secret() }, 500),
@@ -290,7 +290,7 @@ mod tests {
             (GuestFailure::RequestBodyTooSlow, 408),
             (GuestFailure::ClientTooSlow, 408),
             (GuestFailure::NoRoomForBody, 503),
-            (GuestFailure::SeenOut, 503),
+            (GuestFailure::DrainTimeout, 503),
             (GuestFailure::NoInstance, 503),
             (GuestFailure::Deadline, 504),
             (
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_session_says_whether_to_try_again() {
+    fn each_transaction_refusal_has_its_status_and_retry_after() {
         let retry = |refusal| {
             let problem = Problem::Session(refusal);
             (
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_screen_and_the_routes_refuse_has_its_status() {
+    fn each_refusal_before_the_guest_has_its_status() {
         assert_eq!(status(Problem::Rejected(ScreenReject::Malformed("x"))), 400);
         assert_eq!(status(Problem::Rejected(ScreenReject::TargetTooLong)), 414);
         assert_eq!(status(Problem::Rejected(ScreenReject::HeadTooLarge)), 431);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_ours_names_the_request_and_is_not_cached() {
+    fn an_error_response_of_the_host_names_the_request_and_is_not_cached() {
         let (headers, text) = Problem::NoRoute.answer("0123456789abcdef");
         assert_eq!(
             text,

@@ -59,20 +59,18 @@ pub(crate) struct RequestToGuest<B: RequestBody + 'static> {
 }
 
 impl Handler {
-    /// Answers a request with a guest. `place` and `door` are those of [`Handler::respond`].
+    /// Answers a request with a guest. `reservation` and `sender` are those of [`Handler::respond`].
     pub(crate) async fn run_guest<B: RequestBody + 'static>(
         &self,
         request: RequestToGuest<B>,
         mut record: AccessRecord,
-        place: Reservation,
-        door: &ResponseSender,
+        reservation: Reservation,
+        sender: &ResponseSender,
     ) -> Response<ResponseBody> {
         let (screened, deployment) = (request.screened, request.deployment);
         let GuestHead { parts, cookies } = request.head;
-        let take = || {
-            let deployment = deployment.as_ref()?;
-            deployment.take(|| visitor(&cookies, screened.client))
-        };
+        let visitor = || visitor(&cookies, screened.client);
+        let take = || deployment.as_ref()?.take(visitor);
         let Some(mut guest) = take() else {
             return self.refuse(record, Problem::NoGuest);
         };
@@ -80,15 +78,15 @@ impl Handler {
         if let Err(problem) = check_limits(&screened, &guest) {
             return self.refuse(record, problem);
         }
-        let (mut is_kept, body) = replay_body(request.body, &guest, &place);
+        let (mut is_body_kept, body) = replay_body(request.body, &guest, &reservation);
         // Read the body before the request enters the guest's queue and waits for the session lock, so that a slow client does
         // not block other requests there.
         if !body.has_come() && guest.stream() == StreamPolicy::Buffered {
             drop(guest);
-            if let Err(failure) = read_ahead(&body, &place).await {
+            if let Err(failure) = read_ahead(&body, &reservation).await {
                 return self.refuse(record, Problem::Guest(failure));
             }
-            is_kept = body.has_come();
+            is_body_kept = body.has_come();
             // Another version may have been deployed while the body was read.
             guest = match take() {
                 Some(guest) => guest,
@@ -97,7 +95,7 @@ impl Handler {
             note_version(&mut record, &guest);
         }
         let deadline = Deadline::after(guest.limits().deadline);
-        let client = place.peer().source().peer;
+        let client = reservation.peer().source().peer;
         let request = GuestRequest {
             head: parts,
             scheme: screened.scheme.clone(),
@@ -105,27 +103,32 @@ impl Handler {
             services: Some(Arc::clone(&self.services)),
             request_id: Arc::clone(&record.request_id),
             deadline: deadline.clone(),
-            place: Some(place.clone()),
+            reservation: Some(reservation.clone()),
         };
-        let mut runs = AttemptCounter {
-            invocation: Invocation::new(Arc::clone(&guest), request),
-            count: 0,
-            used_session: false,
-        };
+        let mut runs = AttemptCounter::new(Arc::clone(&guest), request);
 
         // A guest that does not import the session interface causes no store access. A guest without a grant gets `denied` from
         // each call.
         let outcome = if guest.imports_session() {
-            let visit = visit(screened, cookies, &guest, is_kept, deadline, place);
+            let visit = Visit {
+                presented: cookies,
+                host: screened.host,
+                path: screened.path,
+                is_secure: screened.scheme == Scheme::HTTPS,
+                grant: Arc::clone(guest.grant()),
+                deadline,
+                start: start(&guest, is_body_kept),
+                reservation: Some(reservation),
+            };
             self.services.sessions.transact(visit, &mut runs).await
         } else {
             runs.run_without_session().await
         };
         record.attempts = runs.count;
-        if let Blame::Guest(conduct) = runs.invocation.blame(end(&outcome)) {
-            guest.note(conduct, client);
+        if let Blame::Guest(request_outcome) = runs.invocation.blame(end(&outcome)) {
+            guest.note(request_outcome, client);
         }
-        self.finish(record, outcome, &runs, door)
+        self.finish(record, outcome, &runs, sender)
     }
 
     /// Releases the guest's response, or the host's response if there is none.
@@ -134,14 +137,14 @@ impl Handler {
         record: AccessRecord,
         outcome: TransactionOutcome<ReleasedResponse, GuestFailure>,
         runs: &AttemptCounter,
-        door: &ResponseSender,
+        sender: &ResponseSender,
     ) -> Response<ResponseBody> {
         match outcome {
             TransactionOutcome::Answered { mut answer, cookie } => {
                 if runs.used_session {
                     release::vary_by_cookie(&mut answer.head.headers);
                 }
-                self.release(record, answer, cookie, door)
+                self.release(record, answer, cookie, sender)
             }
             TransactionOutcome::Failed { failure, cookie } => {
                 self.fail(record, Problem::Guest(failure), cookie)
@@ -157,13 +160,13 @@ impl Handler {
         record: AccessRecord,
         answer: ReleasedResponse,
         cookie: CookieChange,
-        door: &ResponseSender,
+        sender: &ResponseSender,
     ) -> Response<ResponseBody> {
         let (id, our_cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
         let (head, body) = answer.leave();
         let response = release::of_guest(head, body, id, &record.method, &our_cookie);
         let (head, mut body) = response.into_parts();
-        if door.charge(&mut body).is_err() {
+        if sender.charge(&mut body).is_err() {
             return self.fail(record, Problem::Overloaded, our_cookie.change);
         }
         let response = Response::from_parts(head, body);
@@ -181,6 +184,14 @@ struct AttemptCounter {
 }
 
 impl AttemptCounter {
+    fn new(guest: Arc<Guest>, request: GuestRequest) -> Self {
+        Self {
+            invocation: Invocation::new(guest, request),
+            count: 0,
+            used_session: false,
+        }
+    }
+
     async fn run_without_session(&mut self) -> TransactionOutcome<ReleasedResponse, GuestFailure> {
         self.count = 1;
         let cookie = CookieChange::Keep;
@@ -211,27 +222,11 @@ impl Attempt for AttemptCounter {
     }
 }
 
-/// Makes the visit of a request. `is_kept` tells whether the request's body can be read again.
-fn visit(
-    screened: ScreenedRequest,
-    presented: PresentedCookies,
-    guest: &Guest,
-    is_kept: bool,
-    deadline: Deadline,
-    place: Reservation,
-) -> Visit {
-    Visit {
-        presented,
-        host: screened.host,
-        path: screened.path,
-        is_secure: screened.scheme == Scheme::HTTPS,
-        grant: Arc::clone(guest.grant()),
-        deadline,
-        start: match guest.start() {
-            VisitStart::Optimistic if !is_kept => VisitStart::Fresh,
-            start => start,
-        },
-        place: Some(place),
+/// Returns how the visit starts. A guest whose request body can be read only once starts on the row as the store has it.
+fn start(guest: &Guest, is_body_kept: bool) -> VisitStart {
+    match guest.start() {
+        VisitStart::Optimistic if !is_body_kept => VisitStart::Fresh,
+        start => start,
     }
 }
 
@@ -259,19 +254,19 @@ fn check_limits(screened: &ScreenedRequest, guest: &Guest) -> Result<(), Problem
 fn replay_body<B: RequestBody + 'static>(
     body: DiscardedBody<B>,
     guest: &Guest,
-    place: &Reservation,
+    reservation: &Reservation,
 ) -> (bool, ReplayBody) {
     let limits = guest.limits();
-    let is_kept = body
+    let is_body_kept = body
         .size_hint()
         .upper()
         .is_some_and(|n| n <= limits.replay_bytes_max as u64);
     let body = ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max);
     let body = match body.has_come() {
         true => body,
-        false => body.charged_to(place),
+        false => body.charged_to(reservation),
     };
-    (is_kept, body)
+    (is_body_kept, body)
 }
 
 /// Returns a number that identifies the visitor while a canary is active: a hash of the session's cookies, or the client's
@@ -289,17 +284,19 @@ fn visitor(cookies: &PresentedCookies, client: IpAddr) -> u64 {
 }
 
 /// Reads the beginning of a body. Meanwhile the request counts as waiting for its client, so its reservation may be revoked.
-async fn read_ahead(body: &ReplayBody, place: &Reservation) -> Result<(), GuestFailure> {
+async fn read_ahead(body: &ReplayBody, reservation: &Reservation) -> Result<(), GuestFailure> {
     let revoked = |_| GuestFailure::NoRoomForBody;
-    place
+    reservation
         .set_phase(RevocablePhase::WaitsForClient)
         .map_err(revoked)?;
     tokio::select! {
         biased;
-        () = place.revoked() => return Err(GuestFailure::NoRoomForBody),
+        () = reservation.revoked() => return Err(GuestFailure::NoRoomForBody),
         read = body.read_ahead() => read?,
     }
-    place.set_phase(RevocablePhase::Working).map_err(revoked)
+    reservation
+        .set_phase(RevocablePhase::Working)
+        .map_err(revoked)
 }
 
 /// Maps an outcome to the end of the request that the guest or the client may be blamed for.

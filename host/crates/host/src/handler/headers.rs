@@ -60,7 +60,7 @@ pub(crate) fn take_forwarded(
     if !trust.covers(peer) {
         let names: Vec<HeaderName> = headers
             .keys()
-            .filter(|name| tells_of_the_visitor(name))
+            .filter(|name| identifies_visitor(name))
             .cloned()
             .collect();
         for name in names {
@@ -81,14 +81,14 @@ pub(crate) fn take_forwarded(
 /// Returns the scheme that the outermost trusted proxy says the visitor used. Values before that proxy's value in the list are
 /// not trusted: a proxy that appends leaves the values that the client sent.
 fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> Scheme {
-    let words = list(headers, "x-forwarded-proto");
-    let place = match trust {
+    let protocols = list(headers, "x-forwarded-proto");
+    let index = match trust {
         // express-session also reads the first of several values.
         ProxyTrust::Everybody => 0,
-        ProxyTrust::Nobody | ProxyTrust::Networks(_) => words.len().saturating_sub(proxies),
+        ProxyTrust::Nobody | ProxyTrust::Networks(_) => protocols.len().saturating_sub(proxies),
     };
     let is_secure = |word: &&str| word.trim().eq_ignore_ascii_case("https");
-    match words.get(place).is_some_and(is_secure) {
+    match protocols.get(index).is_some_and(is_secure) {
         true => Scheme::HTTPS,
         false => Scheme::HTTP,
     }
@@ -161,7 +161,7 @@ fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn tells_of_the_visitor(name: &HeaderName) -> bool {
+fn identifies_visitor(name: &HeaderName) -> bool {
     is_forwarded(name.as_str())
 }
 
@@ -255,7 +255,7 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 /// `Connection: cookie` must not remove a field that the response depends on. No well-behaved client names such a field.
 fn may_be_named_by_connection(name: &HeaderName) -> bool {
-    let kept = [
+    let passed = [
         "host",
         "cookie",
         "set-cookie",
@@ -264,7 +264,7 @@ fn may_be_named_by_connection(name: &HeaderName) -> bool {
         "authorization",
         "cache-control",
     ];
-    !kept.contains(&name.as_str()) && !tells_of_the_visitor(name)
+    !passed.contains(&name.as_str()) && !identifies_visitor(name)
 }
 
 #[cfg(test)]
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_says_about_the_visitor_is_removed() {
+    fn forwarding_headers_of_an_untrusted_peer_are_removed() {
         let mut headers = map(&[
             ("x-forwarded-proto", "https"),
             ("x-forwarded-for", "1.2.3.4"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_believed_and_handed_on() {
+    fn forwarding_headers_of_a_trusted_proxy_are_used_and_passed_on() {
         for peer in [PROXY, "::ffff:10.1.2.3"] {
             let mut headers = map(&[
                 ("x-forwarded-proto", "HTTPS , http"),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_left_of_the_first_stranger_are_not_believed() {
+    fn addresses_left_of_the_first_untrusted_one_are_ignored() {
         let mut headers = map(&[("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.9.9.9")]);
         assert_eq!(take(&mut headers, PROXY, &proxies()).1, STRANGER);
         let mut headers = map(&[("x-forwarded-for", "1.1.1.1, nonsense, 10.9.9.9")]);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn trusting_nobody_or_everybody_means_that() {
+    fn proxy_trust_can_be_set_to_no_peer_or_every_peer() {
         let mut headers = map(&[("x-forwarded-proto", "https")]);
         assert_eq!(
             take(&mut headers.clone(), PROXY, &ProxyTrust::Nobody).0,
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_cannot_take_away_what_decides_about_the_request() {
+    fn a_connection_header_cannot_remove_end_to_end_headers() {
         let mut headers = map(&[
             ("connection", "cookie, host, x-forwarded-for"),
             ("cookie", "a=b"),
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_trailers_may_say_so() {
+    fn a_te_trailers_header_is_kept() {
         let mut headers = map(&[("te", "trailers"), ("connection", "te")]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.get(TE).unwrap(), "trailers");

@@ -14,7 +14,7 @@ use cloakroom_runtime::Deployment;
 /// A hook that is called for every request. Both methods are called on a thread that serves requests, so they must not block.
 pub trait RequestHook: Send + Sync + fmt::Debug {
     /// Observes a request as it arrived. An access event with this request id always follows.
-    fn sees(&self, request_id: &str, method: &Method, uri: &Uri);
+    fn on_request(&self, request_id: &str, method: &Method, uri: &Uri);
 
     /// Returns the response that replaces the response of the route's guest. If it returns `None`, the guest answers. Otherwise
     /// neither the guest nor the session is used.

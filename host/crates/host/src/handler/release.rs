@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn content_length_is_true_or_absent() {
+    fn content_length_is_correct_or_absent() {
         assert_eq!(
             settled(200, Method::GET, "99", Some(5)).as_deref(),
             Some("5")
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn head_tells_the_length_of_the_body_it_does_not_send() {
+    fn a_head_response_keeps_the_length_of_the_omitted_body() {
         assert_eq!(
             settled(200, Method::HEAD, "", Some(5)).as_deref(),
             Some("5")
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_varies_by_cookie_once() {
+    fn vary_cookie_is_added_at_most_once() {
         let varied = |fields: &[(&'static str, &'static str)]| {
             let mut head = head(200, fields);
             vary_by_cookie(&mut head.headers);

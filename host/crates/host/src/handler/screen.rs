@@ -251,15 +251,15 @@ fn normal_target(uri: &Uri) -> Result<Uri, ScreenReject> {
 
 /// RFC 9113, section 8.2.3: an HTTP/2 client may send each cookie in its own field, but other software expects a single field.
 fn join_cookies(headers: &mut HeaderMap) -> Result<(), ScreenReject> {
-    let crumbs: Vec<&[u8]> = headers
+    let parts: Vec<&[u8]> = headers
         .get_all(COOKIE)
         .iter()
         .map(HeaderValue::as_bytes)
         .collect();
-    if crumbs.len() < 2 {
+    if parts.len() < 2 {
         return Ok(());
     }
-    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    let joined = HeaderValue::from_bytes(&parts.join(&b"; "[..]));
     headers.insert(
         COOKIE,
         joined.map_err(|_| ScreenReject::Malformed("The Cookie header is not text."))?,

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_have_nothing_that_decides_about_a_message() {
+    fn trailer_fields_that_control_a_message_are_dropped() {
         for name in [
             "set-cookie",
             "cookie",
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_are_few_and_short_or_none() {
+    fn too_many_or_too_long_trailers_are_all_dropped() {
         let many = |fields: usize, bytes: usize| {
             let field = |n| {
                 let name = HeaderName::try_from(format!("x-{n}")).unwrap();

@@ -83,24 +83,24 @@ fn decode_hex_pair(bytes: &mut std::str::Bytes<'_>) -> Result<u8, BadPath> {
 
 /// Removes dot segments as in RFC 3986, section 5.2.4. The path must start with a slash.
 fn without_dot_segments(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
+    let mut normalized: Vec<&str> = Vec::new();
     let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
         match segment {
             "." | ".." => {
                 if segment == ".." {
-                    kept.pop();
+                    normalized.pop();
                 }
                 // `/a/..` names the directory `/`, with its slash.
                 if is_last {
-                    kept.push("");
+                    normalized.push("");
                 }
             }
-            other => kept.push(other),
+            other => normalized.push(other),
         }
     }
-    format!("/{}", kept.join("/"))
+    format!("/{}", normalized.join("/"))
 }
 
 fn is_unreserved(byte: u8) -> bool {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn dot_segments_go_and_never_climb_above_the_root() {
+    fn dot_segments_are_removed_and_never_climb_above_the_root() {
         check("/a/../admin", "/admin");
         check("/a/./b", "/a/b");
         check("/a/b/..", "/a/");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_decoded_and_the_rest_gets_one_spelling() {
+    fn unreserved_characters_are_decoded_and_others_encoded_uniformly() {
         check("/%61dmin", "/admin");
         check("/%7euser", "/~user");
         check("/a%2fb", "/a%2Fb");
@@ -176,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn empty_segments_stay() {
+    fn empty_segments_are_kept() {
         check("//a//", "//a//");
     }
 
     #[test]
-    fn the_normal_form_is_its_own_normal_form() {
+    fn normalising_a_normal_path_changes_nothing() {
         for path in [
             "/a/%2e%2e/%61",
             "/x/../%25%32%65",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_nobody_means_are_refused() {
+    fn malformed_paths_are_refused() {
         assert_eq!(normalise("admin"), Err(BadPath::NotAbsolute));
         assert_eq!(normalise("*"), Err(BadPath::NotAbsolute));
         assert_eq!(normalise(""), Err(BadPath::NotAbsolute));

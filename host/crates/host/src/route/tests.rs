@@ -68,7 +68,7 @@ fn a_catch_all_at_the_root_takes_the_root() {
 }
 
 #[test]
-fn a_route_of_its_own_wins_over_a_bare_prefix() {
+fn an_explicit_route_takes_precedence_over_a_bare_prefix() {
     let table = RouteTable::new(vec![
         route("/session/{*rest}", "below"),
         only(&[Method::GET], route("/session", "at")),
@@ -128,7 +128,7 @@ fn a_route_without_methods_answers_options_and_unheard_of_ones() {
 }
 
 #[test]
-fn a_route_for_the_host_is_preferred_and_the_others_stand_behind_it() {
+fn a_route_for_the_host_is_preferred_over_routes_for_any_host() {
     let table = RouteTable::new(vec![
         on(
             "Shop.example:443",

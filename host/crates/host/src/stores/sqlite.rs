@@ -111,7 +111,7 @@ impl ConfiguredStore for ConfiguredSqlite {
         Box::pin(async move {
             let scan = Arc::new(scan(&self.0, flag)?);
             let store = match writers {
-                SourceWriters::KeptOut => Some(Box::new(lock(&self.0, 0, flag).await?) as _),
+                SourceWriters::Excluded => Some(Box::new(lock(&self.0, 0, flag).await?) as _),
                 SourceWriters::Allowed => None,
             };
             Ok(CopySource { scan, store })

@@ -9,7 +9,7 @@ use crate::settings::RuntimeOptions;
 /// Instances that are created before a request asks for them. There are none today, but the totals count them.
 const MADE_AHEAD_MAX: usize = 0;
 /// Candidates that may create their first instance at the same time, in addition to all serving instances. Further candidates wait.
-pub(crate) const ADMISSIONS_AT_ONCE_MAX: usize = 4;
+pub(crate) const DEPLOYS_AT_ONCE_MAX: usize = 4;
 /// Largest number of running instances, and of idle instances, that the concurrency limits accept.
 const INSTANCES_MAX: usize = 1 << 16;
 
@@ -59,20 +59,20 @@ pub(crate) struct InstanceCounts {
     /// Instances that serve a request.
     pub(crate) running: usize,
     /// Idle instances that wait for another request.
-    pub(crate) parked: usize,
+    pub(crate) idle: usize,
 }
 
 impl InstanceCounts {
     pub(crate) fn of(options: &RuntimeOptions) -> Self {
         Self {
             running: options.instances_max.clamp(1, INSTANCES_MAX),
-            parked: options.parked_instances_max.min(INSTANCES_MAX),
+            idle: options.idle_instances_max.min(INSTANCES_MAX),
         }
     }
 
     /// Returns the sum. An instance is either running or idle, so none is counted twice.
     fn total(self) -> usize {
-        self.running + self.parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX
+        self.running + self.idle + MADE_AHEAD_MAX + DEPLOYS_AT_ONCE_MAX
     }
 }
 
@@ -124,19 +124,19 @@ mod tests {
         numbers.into_iter().flat_map(move |instances_max| {
             numbers
                 .into_iter()
-                .map(move |parked_instances_max| RuntimeOptions {
+                .map(move |idle_instances_max| RuntimeOptions {
                     instances_max,
-                    parked_instances_max,
+                    idle_instances_max,
                     ..RuntimeOptions::default()
                 })
         })
     }
 
     #[test]
-    fn what_all_instances_use_together_is_at_most_the_total() {
+    fn the_needs_of_all_instances_fit_the_pool_totals() {
         for options in options() {
-            let InstanceCounts { running, parked } = InstanceCounts::of(&options);
-            let all = (running + parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX) as u64;
+            let InstanceCounts { running, idle } = InstanceCounts::of(&options);
+            let all = (running + idle + MADE_AHEAD_MAX + DEPLOYS_AT_ONCE_MAX) as u64;
             for world in [GuestWorld::Wasi02, GuestWorld::Wasi03] {
                 let totals = PoolTotals::of(world, &options);
                 let uses = [
@@ -149,7 +149,7 @@ mod tests {
                 for (total, most) in uses {
                     assert!(
                         all * u64::from(most) <= u64::from(total),
-                        "{world}, {running} running, {parked} parked: {all} times {most} is more than {total}"
+                        "{world}, {running} running, {idle} parked: {all} times {most} is more than {total}"
                     );
                 }
             }

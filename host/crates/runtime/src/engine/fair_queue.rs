@@ -10,8 +10,9 @@
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use cloakroom_base::quota::{ClientConnection, PeerKey};
@@ -40,16 +41,16 @@ pub(crate) struct QueueFull;
 /// The result of asking for the waiter that is next in rotation.
 pub(crate) enum NextWaiter<W> {
     /// The queue is empty.
-    Nobody,
+    Empty,
     /// The next waiter wants another alternative, or needs a slot.
     Another,
     /// The next waiter accepts this alternative. It has left the queue.
-    Wishes(OfferedWaiter<W>),
+    Accepts(OfferedWaiter<W>),
 }
 
 /// A request that was taken out of the queue to be given its alternative.
 pub(crate) struct OfferedWaiter<W> {
-    pub(crate) wish: W,
+    pub(crate) alternative: W,
     /// Kept until the alternative is provided. If it were dropped earlier, the waiter would believe that it was
     /// evicted.
     _admission: oneshot::Sender<QueueSlot<W>>,
@@ -63,24 +64,24 @@ struct FairQueueState<W> {
     waiting: usize,
     peers: HashMap<Option<PeerKey>, PeerWaiters<W>>,
     /// The peers that have waiters. The first one is served next.
-    turns: BTreeMap<Number, Option<PeerKey>>,
+    rotation: BTreeMap<Number, Option<PeerKey>>,
     last_number: Number,
 }
 
 /// The waiters of one peer. It is never empty while it is in [`FairQueueState::peers`].
 struct PeerWaiters<W> {
-    turn: Number,
+    position: Number,
     waiting: usize,
     connections: HashMap<u64, ConnectionWaiters<W>>,
     /// The peer's connections that have waiters. The first one is served next.
-    turns: BTreeMap<Number, u64>,
+    rotation: BTreeMap<Number, u64>,
     /// The same connections by load. The last one is the busiest.
     loads: BTreeMap<Load, u64>,
 }
 
 /// The waiters of one connection. It is never empty while it is in [`PeerWaiters::connections`].
 struct ConnectionWaiters<W> {
-    turn: Number,
+    position: Number,
     waiters: BTreeMap<Number, QueueEntry<W>>,
 }
 
@@ -89,7 +90,7 @@ type Load = (usize, Number);
 
 /// A waiter as the queue stores it.
 struct QueueEntry<W> {
-    wish: W,
+    alternative: W,
     admission: oneshot::Sender<QueueSlot<W>>,
 }
 
@@ -100,7 +101,7 @@ impl<W> FairQueue<W> {
                 free: slots,
                 waiting: 0,
                 peers: HashMap::new(),
-                turns: BTreeMap::new(),
+                rotation: BTreeMap::new(),
                 last_number: 0,
             }),
             waiters_max,
@@ -109,13 +110,13 @@ impl<W> FairQueue<W> {
 
     /// Returns the number of free slots and the number of requests that wait for one.
     pub(crate) fn usage(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.free, state.waiting)
     }
 
     /// Takes a slot if one is free.
     pub(crate) fn try_enter(self: &Arc<Self>) -> Option<QueueSlot<W>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.free = state.free.checked_sub(1)?;
         drop(state);
         Some(QueueSlot(Some(Arc::clone(self))))
@@ -129,9 +130,9 @@ impl<W> FairQueue<W> {
     pub(crate) fn join(
         self: &Arc<Self>,
         source: ClientConnection,
-        wish: W,
+        alternative: W,
     ) -> Result<QueueWaiter<W>, QueueFull> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Dropped after the lock is released, because dropping it wakes the task of the evicted request.
         let mut _evicted = None;
         if state.waiting >= self.waiters_max {
@@ -140,7 +141,7 @@ impl<W> FairQueue<W> {
         }
         let (sender, admission) = oneshot::channel();
         let waiting = QueueEntry {
-            wish,
+            alternative,
             admission: sender,
         };
         let number = state.add(source, waiting);
@@ -148,7 +149,7 @@ impl<W> FairQueue<W> {
         let next = state.take_next_if_free();
         drop(state);
         if let Some(next) = next {
-            self.hand_over(Some(next));
+            self.give_slot(Some(next));
         }
         Ok(QueueWaiter {
             queue: Arc::clone(self),
@@ -160,37 +161,32 @@ impl<W> FairQueue<W> {
 
     /// Takes the next waiter out of the queue if it accepts the alternative on offer. It counts as served and gets no
     /// slot.
-    pub(crate) fn take_next_if(&self, can_be_fulfilled: impl FnOnce(&W) -> bool) -> NextWaiter<W> {
-        let mut state = self.lock();
+    pub(crate) fn take_next_if(&self, is_acceptable: impl FnOnce(&W) -> bool) -> NextWaiter<W> {
+        let mut state = self.state.lock();
         let Some(next) = state.next() else {
-            return NextWaiter::Nobody;
+            return NextWaiter::Empty;
         };
-        if !can_be_fulfilled(&next.wish) {
+        if !is_acceptable(&next.alternative) {
             return NextWaiter::Another;
         }
-        state.take_next().map_or(NextWaiter::Nobody, |taken| {
-            NextWaiter::Wishes(OfferedWaiter {
-                wish: taken.wish,
+        state.take_next().map_or(NextWaiter::Empty, |taken| {
+            NextWaiter::Accepts(OfferedWaiter {
+                alternative: taken.alternative,
                 _admission: taken.admission,
             })
         })
     }
 
     /// Gives a slot to this waiter, or to the next one that still waits.
-    fn hand_over(self: &Arc<Self>, mut next: Option<QueueEntry<W>>) {
+    fn give_slot(self: &Arc<Self>, mut next: Option<QueueEntry<W>>) {
         while let Some(waiting) = next {
             let slot = QueueSlot(Some(Arc::clone(self)));
             let Err(mut refused) = waiting.admission.send(slot) else {
                 return;
             };
             refused.0 = None;
-            next = self.lock().take_next();
+            next = self.state.lock().take_next();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FairQueueState<W>> {
-        // No code panics while it holds this lock, and a poisoned lock would still guard consistent counts.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,7 +209,7 @@ impl<W> FairQueueState<W> {
         let peer = match self.peers.entry(source.peer) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                self.turns.insert(number, source.peer);
+                self.rotation.insert(number, source.peer);
                 new.insert(PeerWaiters::new(number))
             }
         };
@@ -239,7 +235,7 @@ impl<W> FairQueueState<W> {
         let waiting = peer.remove(source.connection, number)?;
         self.waiting -= 1;
         if peer.waiting == 0 {
-            self.turns.remove(&peer.turn);
+            self.rotation.remove(&peer.position);
             self.peers.remove(&source.peer);
         }
         Some(waiting)
@@ -247,21 +243,21 @@ impl<W> FairQueueState<W> {
 
     /// Returns the waiter that is served next.
     fn next(&self) -> Option<&QueueEntry<W>> {
-        let (_, key) = self.turns.first_key_value()?;
+        let (_, key) = self.rotation.first_key_value()?;
         self.peers.get(key)?.next()
     }
 
     /// Removes the waiter that is served next. The caller must give it a slot. Without a waiter, the slot becomes free.
     fn take_next(&mut self) -> Option<QueueEntry<W>> {
-        let Some((_, key)) = self.turns.pop_first() else {
+        let Some((_, key)) = self.rotation.pop_first() else {
             self.free += 1;
             return None;
         };
-        let turn = self.next_number();
-        self.turns.insert(turn, key);
+        let position = self.next_number();
+        self.rotation.insert(position, key);
         let peer = self.peers.get_mut(&key)?;
-        peer.turn = turn;
-        let (connection, number) = peer.rotate(turn)?;
+        peer.position = position;
+        let (connection, number) = peer.rotate(position)?;
         let source = ClientConnection {
             peer: key,
             connection,
@@ -281,12 +277,12 @@ impl<W> FairQueueState<W> {
 }
 
 impl<W> PeerWaiters<W> {
-    fn new(turn: Number) -> Self {
+    fn new(position: Number) -> Self {
         Self {
-            turn,
+            position,
             waiting: 0,
             connections: HashMap::new(),
-            turns: BTreeMap::new(),
+            rotation: BTreeMap::new(),
             loads: BTreeMap::new(),
         }
     }
@@ -310,9 +306,9 @@ impl<W> PeerWaiters<W> {
                 known
             }
             Entry::Vacant(new) => {
-                self.turns.insert(number, key);
+                self.rotation.insert(number, key);
                 new.insert(ConnectionWaiters {
-                    turn: number,
+                    position: number,
                     waiters: BTreeMap::new(),
                 })
             }
@@ -329,7 +325,7 @@ impl<W> PeerWaiters<W> {
         self.waiting -= 1;
         self.loads.remove(&before);
         if connection.waiters.is_empty() {
-            self.turns.remove(&connection.turn);
+            self.rotation.remove(&connection.position);
             self.connections.remove(&key);
         } else {
             self.loads.insert(connection.load(), key);
@@ -338,17 +334,17 @@ impl<W> PeerWaiters<W> {
     }
 
     fn next(&self) -> Option<&QueueEntry<W>> {
-        let (_, key) = self.turns.first_key_value()?;
+        let (_, key) = self.rotation.first_key_value()?;
         let (_, waiting) = self.connections.get(key)?.waiters.first_key_value()?;
         Some(waiting)
     }
 
     /// Moves the connection that is served next to the end, and returns it with its oldest waiter.
-    fn rotate(&mut self, turn: Number) -> Option<(u64, Number)> {
-        let (_, key) = self.turns.pop_first()?;
-        self.turns.insert(turn, key);
+    fn rotate(&mut self, position: Number) -> Option<(u64, Number)> {
+        let (_, key) = self.rotation.pop_first()?;
+        self.rotation.insert(position, key);
         let connection = self.connections.get_mut(&key)?;
-        connection.turn = turn;
+        connection.position = position;
         let (number, _) = connection.waiters.first_key_value()?;
         Some((key, *number))
     }
@@ -371,15 +367,15 @@ impl<W> QueueWaiter<W> {
 impl<W> Drop for QueueWaiter<W> {
     fn drop(&mut self) {
         // The removed entry is dropped after the lock is released.
-        let _taken = self.queue.lock().remove(self.source, self.number);
+        let _taken = self.queue.state.lock().remove(self.source, self.number);
     }
 }
 
 impl<W> Drop for QueueSlot<W> {
     fn drop(&mut self) {
         if let Some(queue) = self.0.take() {
-            let next = queue.lock().take_next();
-            queue.hand_over(next);
+            let next = queue.state.lock().take_next();
+            queue.give_slot(next);
         }
     }
 }
@@ -387,7 +383,7 @@ impl<W> Drop for QueueSlot<W> {
 impl<W> fmt::Debug for FairQueue<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (free, waiting) = self.usage();
-        f.debug_struct("Queue")
+        f.debug_struct("FairQueue")
             .field("free", &free)
             .field("waiting", &waiting)
             .finish_non_exhaustive()
@@ -396,7 +392,7 @@ impl<W> fmt::Debug for FairQueue<W> {
 
 impl<W> fmt::Debug for QueueSlot<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Slot")
+        f.write_str("QueueSlot")
     }
 }
 

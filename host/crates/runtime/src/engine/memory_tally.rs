@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_stops_at_its_limit_and_goes_on_when_bytes_are_given_back() {
+    fn a_tally_refuses_bytes_above_its_limit_until_bytes_are_returned() {
         let tally = MemoryTally::new(100);
         assert!(tally.add(60) && tally.clone().add(40));
         assert!(!tally.add(1) && !tally.add(usize::MAX));

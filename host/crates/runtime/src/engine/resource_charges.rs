@@ -47,7 +47,7 @@ pub(crate) struct ResourceCharges {
     tally: MemoryTally,
     charges: HashMap<u32, usize>,
     /// Bytes that are kept until the request ends.
-    kept: usize,
+    retained: usize,
 }
 
 impl ResourceCharges {
@@ -55,7 +55,7 @@ impl ResourceCharges {
         Self {
             tally,
             charges: HashMap::new(),
-            kept: 0,
+            retained: 0,
         }
     }
 
@@ -109,13 +109,13 @@ impl ResourceCharges {
         bytes: usize,
     ) -> Result<(), MemoryRefused> {
         self.add(table, bytes)?;
-        self.kept += bytes;
+        self.retained += bytes;
         Ok(())
     }
 
     /// Drops the charges that last until the request ends.
-    pub(crate) fn forget_kept(&mut self) {
-        self.tally.sub(std::mem::take(&mut self.kept));
+    pub(crate) fn release_retained(&mut self) {
+        self.tally.sub(std::mem::take(&mut self.retained));
     }
 
     /// Drops the charges of resources that no longer exist, if there may be many.
@@ -173,7 +173,7 @@ fn is_charged(resource: &dyn Any) -> bool {
 mod tests {
     use super::*;
 
-    fn holdings(bytes_max: usize) -> (ResourceCharges, ResourceTable) {
+    fn charges(bytes_max: usize) -> (ResourceCharges, ResourceTable) {
         (
             ResourceCharges::new(MemoryTally::new(bytes_max)),
             ResourceTable::new(),
@@ -181,41 +181,41 @@ mod tests {
     }
 
     #[test]
-    fn charges_of_resources_that_have_gone_make_room_at_the_limit() {
-        let (mut holdings, mut table) = holdings(100);
+    fn at_the_limit_charges_of_deleted_resources_are_released() {
+        let (mut charges, mut table) = charges(100);
         let gone = table.push(FieldMap::new_mutable(1)).unwrap();
         let there = table.push(FieldMap::new_mutable(1)).unwrap();
-        holdings.charge_new(&mut table, gone.rep(), 40).unwrap();
-        holdings.charge_new(&mut table, there.rep(), 50).unwrap();
-        assert!(holdings.charge(&mut table, there.rep(), 11).is_err());
-        assert!(holdings.tally().has_refused());
+        charges.charge_new(&mut table, gone.rep(), 40).unwrap();
+        charges.charge_new(&mut table, there.rep(), 50).unwrap();
+        assert!(charges.charge(&mut table, there.rep(), 11).is_err());
+        assert!(charges.tally().has_refused());
         table.delete(gone).unwrap();
-        assert!(holdings.charge(&mut table, there.rep(), 11).is_ok());
-        assert!(holdings.charge(&mut table, there.rep(), 40).is_err());
+        assert!(charges.charge(&mut table, there.rep(), 11).is_ok());
+        assert!(charges.charge(&mut table, there.rep(), 40).is_err());
     }
 
     #[test]
-    fn a_place_that_another_resource_had_begins_anew() {
-        let (mut holdings, mut table) = holdings(100);
+    fn a_reused_table_entry_starts_without_a_charge() {
+        let (mut charges, mut table) = charges(100);
         for _ in 0..1000 {
             let fields = table.push(FieldMap::new_mutable(1)).unwrap();
-            holdings.charge_new(&mut table, fields.rep(), 60).unwrap();
-            holdings.charge(&mut table, fields.rep(), 40).unwrap();
+            charges.charge_new(&mut table, fields.rep(), 60).unwrap();
+            charges.charge(&mut table, fields.rep(), 40).unwrap();
             table.delete(fields).unwrap();
         }
     }
 
     #[test]
-    fn what_is_kept_counts_until_the_request_ends() {
-        let (mut holdings, mut table) = holdings(100);
-        holdings.keep(&mut table, 100).unwrap();
-        assert!(holdings.keep(&mut table, 1).is_err());
-        holdings.forget_kept();
-        assert!(holdings.keep(&mut table, 100).is_ok());
+    fn kept_bytes_are_charged_until_the_request_ends() {
+        let (mut charges, mut table) = charges(100);
+        charges.keep(&mut table, 100).unwrap();
+        assert!(charges.keep(&mut table, 1).is_err());
+        charges.release_retained();
+        assert!(charges.keep(&mut table, 100).is_ok());
     }
 
     #[test]
-    fn resources_and_handles_take_a_part_of_any_memory_limit() {
+    fn resource_and_handle_limits_stay_within_the_memory_limit() {
         for mebibytes in [1, 2, 16, 128, 4096] {
             let bytes_max = mebibytes << 20;
             let ResourceLimits { resources, handles } = ResourceLimits::of(bytes_max);

@@ -106,14 +106,17 @@ mod tests {
     use crate::settings::RuntimeOptions;
 
     #[test]
-    fn it_passes_through_a_command_line() {
+    fn engine_settings_pass_through_a_command_line() {
         for guard in [None, Some(65_536)] {
-            let blueprint = EngineSettings {
+            let engine_settings = EngineSettings {
                 world: GuestWorld::Wasi03,
                 reservation: 4 << 30,
                 guard,
             };
-            assert_eq!(blueprint.to_string().parse().ok(), Some(blueprint));
+            assert_eq!(
+                engine_settings.to_string().parse().ok(),
+                Some(engine_settings)
+            );
         }
         for text in ["", "0.2", "0.4/1", "0.2/x", "0.2/1/2/3"] {
             assert!(text.parse::<EngineSettings>().is_err(), "{text}");
@@ -128,8 +131,8 @@ mod tests {
         };
         let mut seen = Vec::new();
         for world in [GuestWorld::Wasi02, GuestWorld::Wasi03] {
-            let (running, blueprint) = engine(world, &options).unwrap();
-            let compiling = compiling_engine(blueprint).unwrap();
+            let (running, engine_settings) = engine(world, &options).unwrap();
+            let compiling = compiling_engine(engine_settings).unwrap();
             let fingerprint = EngineFingerprint::of(&running, world);
             assert_eq!(fingerprint, EngineFingerprint::of(&compiling, world));
             seen.push(fingerprint);

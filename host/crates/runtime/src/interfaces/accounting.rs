@@ -1,8 +1,10 @@
 //! State of one request that lasts over all its runs: its source, whether it had effects outside the host, and the denials that were
 //! logged. This module knows neither the session nor the grants.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::denials::{DenialCounters, GrantDenial};
 use cloakroom_base::quota::ClientConnection;
@@ -16,7 +18,7 @@ struct AccountingEntries {
     /// Number of outbound calls that the guest has sent.
     calls: AtomicU32,
     /// The grants of which a denial was logged.
-    told: Mutex<Vec<&'static str>>,
+    reported: Mutex<Vec<&'static str>>,
     request_id: Arc<str>,
     source: ClientConnection,
     /// `None` for an instance that runs no request.
@@ -44,7 +46,7 @@ impl RequestAccounting {
     ) -> Self {
         Self(Arc::new(AccountingEntries {
             calls: AtomicU32::new(0),
-            told: Mutex::default(),
+            reported: Mutex::default(),
             request_id,
             source,
             denials,
@@ -84,11 +86,11 @@ impl RequestAccounting {
         };
         denials.count(denial);
         let grant = denial.grant();
-        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.contains(&grant) {
-            told.push(grant);
-            drop(told);
-            denials.tell(denial, &self.0.request_id);
+        let mut reported = self.0.reported.lock();
+        if !reported.contains(&grant) {
+            reported.push(grant);
+            drop(reported);
+            denials.report(denial, &self.0.request_id);
         }
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct GuestContext {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: OutboundClient,
-    holdings: ResourceCharges,
-    pub(crate) caller: RequestState,
+    charges: ResourceCharges,
+    pub(crate) request_state: RequestState,
     pub(crate) log: GuestLog,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct GuestContext {
 pub(crate) struct ContextParts {
     pub(crate) environment: Arc<[(String, String)]>,
     pub(crate) outbound: OutboundClient,
-    pub(crate) caller: RequestState,
+    pub(crate) request_state: RequestState,
     pub(crate) log: GuestLog,
 }
 
@@ -49,9 +49,9 @@ pub(crate) struct ContextParts {
 pub(crate) fn store(
     engine: &Engine,
     limits: &GuestLimits,
-    belongings: ContextParts,
+    parts: ContextParts,
 ) -> Store<GuestContext> {
-    let mut store = Store::new(engine, GuestContext::new(limits, belongings));
+    let mut store = Store::new(engine, GuestContext::new(limits, parts));
     store.limiter(|context| context);
     store.set_hostcall_fuel(CALL_BYTES_MAX);
     store.set_max_component_handles(ResourceLimits::of(limits.memory_bytes_max).handles);
@@ -68,13 +68,13 @@ pub(crate) fn store(
 }
 
 impl GuestContext {
-    fn new(limits: &GuestLimits, belongings: ContextParts) -> Self {
+    fn new(limits: &GuestLimits, parts: ContextParts) -> Self {
         let ContextParts {
             environment,
             outbound,
-            caller,
+            request_state,
             log,
-        } = belongings;
+        } = parts;
         let mut table = ResourceTable::new();
         table.set_max_capacity(ResourceLimits::of(limits.memory_bytes_max).resources);
         let mut http = WasiHttpCtx::new();
@@ -87,8 +87,8 @@ impl GuestContext {
             wasi,
             http,
             outbound,
-            holdings: ResourceCharges::new(tally),
-            caller,
+            charges: ResourceCharges::new(tally),
+            request_state,
             log,
         }
     }
@@ -100,7 +100,7 @@ impl GuestContext {
 
     /// Returns whether the guest was refused memory.
     pub(crate) fn has_refused_memory(&self) -> bool {
-        self.holdings.tally().has_refused()
+        self.charges.tally().has_refused()
     }
 
     /// Charges a resource for bytes that the host keeps for it from now on.
@@ -108,7 +108,7 @@ impl GuestContext {
     /// # Errors
     /// [`MemoryRefused`].
     pub(crate) fn charge(&mut self, resource: u32, bytes: usize) -> Result<(), MemoryRefused> {
-        self.holdings.charge(&mut self.table, resource, bytes)
+        self.charges.charge(&mut self.table, resource, bytes)
     }
 
     /// Charges a resource that was just created, like [`GuestContext::charge`].
@@ -116,7 +116,7 @@ impl GuestContext {
     /// # Errors
     /// [`MemoryRefused`].
     pub(crate) fn charge_new(&mut self, resource: u32, bytes: usize) -> Result<(), MemoryRefused> {
-        self.holdings.charge_new(&mut self.table, resource, bytes)
+        self.charges.charge_new(&mut self.table, resource, bytes)
     }
 
     /// Charges the whole size of a set of fields that was just created.
@@ -139,12 +139,12 @@ impl GuestContext {
 
     /// Drops charges of resources that no longer exist, if there may be many. The call that follows cannot do so itself.
     pub(crate) fn make_room(&mut self) {
-        self.holdings.make_room(&mut self.table);
+        self.charges.make_room(&mut self.table);
     }
 
     /// Removes and returns the charge of a resource whose bytes move to another resource.
     pub(crate) fn take_charge(&mut self, resource: u32) -> usize {
-        self.holdings.take(resource)
+        self.charges.take(resource)
     }
 
     /// Keeps the charge of a dropped resource until the request ends.
@@ -152,8 +152,8 @@ impl GuestContext {
     /// # Errors
     /// [`MemoryRefused`].
     pub(crate) fn keep_charge(&mut self, resource: u32) -> Result<(), MemoryRefused> {
-        let bytes = self.holdings.take(resource);
-        self.holdings.keep(&mut self.table, bytes)
+        let bytes = self.charges.take(resource);
+        self.charges.keep(&mut self.table, bytes)
     }
 
     /// Returns how many resources the guest holds in the host.
@@ -163,14 +163,14 @@ impl GuestContext {
 
     /// Drops the state of the request that was served, above all its session.
     pub(crate) fn forget_request(&mut self) {
-        self.take_up_request(RequestState::none());
+        self.start_request(RequestState::none());
     }
 
     /// Attributes calls to another request from now on.
-    pub(crate) fn take_up_request(&mut self, caller: RequestState) {
-        self.outbound.account = caller.account.clone();
-        self.holdings.forget_kept();
-        self.caller = caller;
+    pub(crate) fn start_request(&mut self, request_state: RequestState) {
+        self.outbound.accounting = request_state.accounting.clone();
+        self.charges.release_retained();
+        self.request_state = request_state;
     }
 }
 
@@ -197,11 +197,11 @@ impl ResourceLimiter for GuestContext {
         maximum: Option<usize>,
     ) -> Result<bool> {
         if maximum.is_some_and(|max| desired > max) {
-            self.holdings.tally().refuse();
+            self.charges.tally().refuse();
             return Ok(false);
         }
         let more = desired.saturating_sub(current);
-        Ok(self.holdings.add(&mut self.table, more).is_ok())
+        Ok(self.charges.add(&mut self.table, more).is_ok())
     }
 
     fn table_growing(

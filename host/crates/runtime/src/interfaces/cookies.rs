@@ -26,7 +26,7 @@ pub(crate) const GRANTS: [&str; 1] = ["cookies"];
 pub(crate) struct CookieState {
     /// `None` for a guest that does not import the interface.
     cookies: Option<RequestCookies>,
-    account: RequestAccounting,
+    accounting: RequestAccounting,
 }
 
 /// The unparsed cookies of a request, and the jar that reads and writes them.
@@ -63,15 +63,15 @@ impl CookieState {
                 jar: Arc::clone(&services.jar),
                 headers: headers(),
             }),
-            account: run.account.clone(),
+            accounting: run.accounting.clone(),
         }
     }
 
     /// Returns the state of an instance that runs no request. It reads no cookies, and writing one is denied.
-    pub(crate) fn none(account: RequestAccounting) -> Self {
+    pub(crate) fn none(accounting: RequestAccounting) -> Self {
         Self {
             cookies: None,
-            account,
+            accounting,
         }
     }
 }
@@ -109,7 +109,7 @@ impl Host for CookieState {
                 }
                 _ => return Error::Invalid(error.to_string()),
             };
-            self.account.denied(&denial);
+            self.accounting.denied(&denial);
             Error::Denied(error.to_string())
         }))
     }
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_denial_names_its_grant_and_what_would_allow_it() {
+    fn every_cookie_denial_names_its_grant_and_its_remedy() {
         assert_denial(&CookieDenial::SessionCookie, "cookies", "nothing");
         assert_denial(&CookieDenial::LikeASession, "cookies", "cookies.secrets");
     }

@@ -51,7 +51,7 @@ impl DenialCounters {
     }
 
     /// Logs a denial, unless many were logged recently. The next logged line then reports how many were suppressed.
-    pub(crate) fn tell(&self, denial: &dyn GrantDenial, request_id: &str) {
+    pub(crate) fn report(&self, denial: &dyn GrantDenial, request_id: &str) {
         let grant = denial.grant();
         let Some(line) = self.lines.take_line(grant, Instant::now()) else {
             return;
@@ -68,8 +68,8 @@ impl DenialCounters {
 pub(crate) fn assert_denial(denial: &dyn GrantDenial, grant: &str, remedy: &str) {
     assert_eq!(denial.grant(), grant);
     assert!(super::grants().any(|known| known == grant), "{grant}");
-    let told = denial.remedy("a");
-    assert!(told.contains(remedy), "{told}");
-    let said = format!("{} {told}", denial.call());
-    assert!(!said.contains("hunter2"), "{said}");
+    let remedy_text = denial.remedy("a");
+    assert!(remedy_text.contains(remedy), "{remedy_text}");
+    let text = format!("{} {remedy_text}", denial.call());
+    assert!(!text.contains("hunter2"), "{text}");
 }

@@ -170,7 +170,7 @@ pub(crate) fn link(linker: &mut Linker<GuestContext>, world: GuestWorld) -> Resu
 /// # Errors
 /// Fails if the interface was not added to the linker before, or has other functions.
 fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
-    in_front(linker, TYPES_02, |it| {
+    override_functions(linker, TYPES_02, |it| {
         fields!(it, named02);
         setters!(it, named02, "outgoing-request", HostOutgoingRequest);
         headers!(
@@ -278,7 +278,7 @@ fn link_03(linker: &mut Linker<GuestContext>) -> Result<()> {
     type Code = types03::ErrorCode;
     type Contents = Option<StreamReader<u8>>;
     type Options = Option<Resource<types03::RequestOptions>>;
-    in_front(linker, TYPES_03, |it| {
+    override_functions(linker, TYPES_03, |it| {
         fields!(it, types03);
         setters!(it, types03, "request", Request);
         headers!(
@@ -335,7 +335,7 @@ fn link_03(linker: &mut Linker<GuestContext>) -> Result<()> {
     })
 }
 
-fn in_front(
+fn override_functions(
     linker: &mut Linker<GuestContext>,
     interface: &str,
     define: impl FnOnce(&mut LinkerInstance<'_, GuestContext>) -> Result<()>,

@@ -6,11 +6,12 @@
 mod allowance;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -97,12 +98,12 @@ impl GuestLog {
 
     /// Charges held lines to the instance that writes them. A line that would exceed its memory limit is dropped.
     pub(crate) fn charge_to(&self, tally: MemoryTally) {
-        self.lock().tally = Some(tally);
+        self.0.lock().tally = Some(tally);
     }
 
     /// Starts the lines of another run. The previous run must have been finished.
     pub(crate) fn renew(&self, request_id: &Arc<str>, attempt: u32) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.request_id = Arc::clone(request_id);
         state.attempt = attempt;
         state.lines = 0;
@@ -128,14 +129,14 @@ impl GuestLog {
 
     /// Logs where the guest trapped, after the lines it wrote.
     pub(crate) fn backtrace(&self, functions: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.finish_lines();
         state.keep(StdStream::Backtrace, functions.to_owned());
     }
 
     /// Logs the held lines. From now on, lines are logged when they are written, up to the limits per minute.
     pub(crate) fn pass_through(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.emit_held();
         state.mode = GuestLogMode::Passing {
             window_start: Instant::now(),
@@ -146,15 +147,10 @@ impl GuestLog {
 
     /// Logs the held lines and the unfinished ones, because the run is over.
     pub(crate) fn finish(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.finish_lines();
         state.emit_held();
         state.emit_dropped();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, GuestLogState> {
-        // A panic while a line was added leaves the lines usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -301,7 +297,7 @@ impl StdoutStream for GuestStream {
 
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.log.lock().write(self.stream, &bytes);
+        self.log.0.lock().write(self.stream, &bytes);
         Ok(())
     }
 
@@ -326,7 +322,7 @@ impl AsyncWrite for GuestStream {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
-        self.log.lock().write(self.stream, bytes);
+        self.log.0.lock().write(self.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -350,7 +346,7 @@ mod tests {
     }
 
     fn held(log: &GuestLog) -> Vec<String> {
-        match &log.lock().mode {
+        match &log.0.lock().mode {
             GuestLogMode::Held(lines) => lines
                 .iter()
                 .map(|(stream, line)| format!("{} {line}", stream.name()))
@@ -365,7 +361,7 @@ mod tests {
         log.stdout().write(Bytes::from("one\ntw")).unwrap();
         log.stderr().write(Bytes::from("oops\r\n")).unwrap();
         log.stdout().write(Bytes::from("o\nthree")).unwrap();
-        log.lock().finish_lines();
+        log.0.lock().finish_lines();
         assert_eq!(
             held(&log),
             ["stdout one", "stderr oops", "stdout two", "stdout three"]
@@ -373,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_keeps_its_first_lines_and_counts_the_rest() {
+    fn lines_beyond_the_limit_of_a_run_are_dropped_and_counted() {
         let limits = GuestLimits {
             log_lines_max: 2,
             log_line_bytes_max: 4,
@@ -384,11 +380,11 @@ mod tests {
             .write(Bytes::from("abcdef\ng\nh\ni\n"))
             .unwrap();
         assert_eq!(held(&log), ["stdout abcd [cut]", "stdout g"]);
-        assert_eq!(log.lock().dropped, 2);
+        assert_eq!(log.0.lock().dropped, 2);
     }
 
     #[test]
-    fn a_run_is_bounded_in_bytes_whatever_its_lines_are() {
+    fn lines_beyond_the_limit_of_bytes_of_a_run_are_dropped() {
         let limits = GuestLimits {
             log_bytes_max: 10,
             ..GuestLimits::default()
@@ -398,7 +394,7 @@ mod tests {
             .write(Bytes::from("123456\n1234\n1\n\n"))
             .unwrap();
         assert_eq!(held(&log), ["stdout 123456", "stdout 1234"]);
-        assert_eq!(log.lock().dropped, 2);
+        assert_eq!(log.0.lock().dropped, 2);
         log.renew(&"next".into(), 1);
         log.stdout().write(Bytes::from("again\n")).unwrap();
         assert_eq!(held(&log), ["stdout again"]);

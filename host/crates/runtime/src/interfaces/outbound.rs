@@ -47,7 +47,7 @@ pub(crate) const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
 /// The outgoing HTTP of one instance.
 pub(crate) struct OutboundClient {
     pub(crate) hosts: Arc<[OutboundHost]>,
-    pub(crate) account: RequestAccounting,
+    pub(crate) accounting: RequestAccounting,
     /// The tally of the instance's memory.
     pub(crate) tally: MemoryTally,
     /// The connections of the instance's guest.
@@ -55,7 +55,7 @@ pub(crate) struct OutboundClient {
     /// Most requests that may be sent.
     pub(crate) calls_max: u32,
     /// Longest wait for a connection, for the first byte, and between two bytes. The guest can only ask for less.
-    pub(crate) patience: Duration,
+    pub(crate) timeout_max: Duration,
 }
 
 /// A request that the guest may not send. A host is given with its port.
@@ -97,13 +97,14 @@ impl WasiHttpHooks for OutboundClient {
             Ok(destination) => destination,
             Err(error) => return Box::new(async { Err(error) }),
         };
-        let (pool, patience) = (Arc::clone(&self.pool), self.bounded(options));
-        let (account, tally) = (self.account.clone(), self.tally.clone());
-        let source = account.source();
+        let (pool, timeouts) = (Arc::clone(&self.pool), self.bounded(options));
+        let (accounting, tally) = (self.accounting.clone(), self.tally.clone());
+        let source = accounting.source();
         Box::new(async move {
             let to = destination.clone();
-            let sent = exchange(pool, source, to, &tally, request, patience).await;
-            let (response, ended) = sent.map_err(|error| failure(&account, &destination, error))?;
+            let sent = exchange(pool, source, to, &tally, request, timeouts).await;
+            let (response, ended) =
+                sent.map_err(|error| failure(&accounting, &destination, error))?;
             let io = async move { ended.await.unwrap_or(Ok(())) };
             Ok((response, Box::new(io) as Io))
         })
@@ -122,49 +123,53 @@ impl OutboundClient {
     /// Returns the destination of a request, and counts the request as sent.
     fn admit(&self, uri: &http::Uri) -> Result<Destination> {
         let destination = grant::destination(&self.hosts, uri).map_err(|refusal| {
-            self.account.denied(&match refusal {
+            self.accounting.denied(&match refusal {
                 DestinationRefusal::NotGranted(host) => OutboundDenial::Host(host),
                 DestinationRefusal::UserInfo(host) => OutboundDenial::User(host),
             });
             Error::HttpRequestDenied
         })?;
         // Counted before anything is sent, because an effect that may have happened counts as one that has.
-        match self.account.count_call(self.calls_max) {
+        match self.accounting.count_call(self.calls_max) {
             true => Ok(destination),
             false => Err(Error::ConnectionLimitReached),
         }
     }
 
     fn bounded(&self, options: Option<RequestOptions>) -> ExchangeTimeouts {
-        let asked = options.unwrap_or_default();
-        let bound = |wish: Option<Duration>| wish.unwrap_or(self.patience).min(self.patience);
-        let connect = bound(asked.connect_timeout);
+        let requested = options.unwrap_or_default();
+        let bound = |wish: Option<Duration>| wish.unwrap_or(self.timeout_max).min(self.timeout_max);
+        let connect = bound(requested.connect_timeout);
         ExchangeTimeouts {
             // A call with its own connect timeout may spend all of it in the queue.
-            wait: match asked.connect_timeout {
+            wait: match requested.connect_timeout {
                 Some(_) => connect,
                 None => connect.min(OUTBOUND_WAIT_MAX),
             },
             connect,
-            first_byte: bound(asked.first_byte_timeout),
-            between_bytes: bound(asked.between_bytes_timeout),
-            rest: self.patience,
+            first_byte: bound(requested.first_byte_timeout),
+            between_bytes: bound(requested.between_bytes_timeout),
+            rest: self.timeout_max,
         }
     }
 }
 
 /// Returns the error for the guest, and reports refused addresses and missing connections to the operator.
-fn failure(account: &RequestAccounting, destination: &Destination, error: ExchangeError) -> Error {
+fn failure(
+    accounting: &RequestAccounting,
+    destination: &Destination,
+    error: ExchangeError,
+) -> Error {
     match error {
         ExchangeError::Failed(error)
         | ExchangeError::Connect(OutboundConnectError::Failed(error)) => error,
         ExchangeError::Full => {
-            account.found_no_connection();
+            accounting.found_no_connection();
             Error::ConnectionLimitReached
         }
         ExchangeError::Connect(OutboundConnectError::NotPublic(kind)) => {
             let host = destination.to_string();
-            account.denied(&OutboundDenial::Address { host: &host, kind });
+            accounting.denied(&OutboundDenial::Address { host: &host, kind });
             Error::DestinationIpProhibited
         }
     }

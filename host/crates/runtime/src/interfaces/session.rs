@@ -33,7 +33,7 @@ pub(crate) struct SessionInterrupt;
 pub(crate) struct SessionState {
     session: Session,
     has_answered: HeadSet,
-    account: RequestAccounting,
+    accounting: RequestAccounting,
 }
 
 /// Adds the interface to the linker.
@@ -153,16 +153,16 @@ impl SessionState {
         Self {
             session: run.session.clone(),
             has_answered: run.has_answered.clone(),
-            account: run.account.clone(),
+            accounting: run.accounting.clone(),
         }
     }
 
     /// Returns the state of an instance that runs no request. Its calls are denied.
-    pub(crate) fn none(account: RequestAccounting) -> Self {
+    pub(crate) fn none(accounting: RequestAccounting) -> Self {
         Self {
             session: Session::none(),
             has_answered: HeadSet::default(),
-            account,
+            accounting,
         }
     }
 
@@ -191,7 +191,7 @@ impl SessionState {
             Ok(value) => Ok(Ok(value)),
             Err(SessionCallError::Guest(error)) => Ok(Err(match error {
                 session::SessionError::Denied(denial) => {
-                    self.account.denied(&denial);
+                    self.accounting.denied(&denial);
                     Error::Denied(denial.to_string())
                 }
                 session::SessionError::Invalid(what) => Error::Invalid(what),
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_denial_names_its_grant_and_what_would_allow_it_and_no_key() {
+    fn every_session_denial_names_its_grant_and_remedy_but_no_key() {
         let key = || "hunter2".to_owned();
         let cases = [
             (SessionDenial::NoAccess, "session", "guest.a.session"),

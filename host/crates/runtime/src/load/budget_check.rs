@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_need_is_refused_one_above_the_budget_and_named() {
+    fn a_component_above_the_budget_is_refused_with_its_need() {
         let at = ComponentNeed {
             core_instances: BUDGET.core_instances,
             memories: BUDGET.memories,

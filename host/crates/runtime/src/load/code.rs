@@ -28,21 +28,21 @@ pub(crate) struct CompiledCode {
     pub(crate) component: Component,
     pub(crate) origin: CodeOrigin,
     /// Protects the cache file, if there is one, from eviction.
-    pub(crate) hold: Option<FileInUse>,
+    pub(crate) file_in_use: Option<FileInUse>,
 }
 
 /// The way in which code was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodeOrigin {
     Compiled,
-    Kept,
+    Cached,
 }
 
 impl CodeOrigin {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             CodeOrigin::Compiled => "compiled",
-            CodeOrigin::Kept => "kept",
+            CodeOrigin::Cached => "kept",
         }
     }
 }
@@ -80,41 +80,41 @@ impl CodeSource {
             component: digest,
             engine: target.fingerprint,
         };
-        if let Some(code) = self.kept(&key, target.engine) {
+        if let Some(code) = self.cached(&key, target.engine) {
             return Ok(code);
         }
-        let turn = self.compiling.turn(&key.to_string());
+        let permit = self.compiling.permit(&key.to_string());
         // The previous holder of the permit may have compiled the same component.
-        if let Some(code) = self.kept(&key, target.engine) {
+        if let Some(code) = self.cached(&key, target.engine) {
             return Ok(code);
         }
-        let compiled = self.compiling.compile(bytes, target, &turn)?;
-        let kept = self.cache.as_ref().and_then(|cache| {
+        let compiled = self.compiling.compile(bytes, target, &permit)?;
+        let cached = self.cache.as_ref().and_then(|cache| {
             let published = cache.publish(&key, &compiled);
             published
                 .inspect_err(|error| tracing::warn!(%error, "compiled code cannot be cached"))
                 .ok()
         });
-        drop(turn);
-        let mapped = kept.and_then(|kept| map(target.engine, kept));
-        let (component, hold) = match mapped {
-            Some((component, hold)) => (component, Some(hold)),
+        drop(permit);
+        let mapped = cached.and_then(|cached| map(target.engine, cached));
+        let (component, file_in_use) = match mapped {
+            Some((component, file_in_use)) => (component, Some(file_in_use)),
             None => (copy(target.engine, &compiled)?, None),
         };
         Ok(CompiledCode {
             component,
             origin: CodeOrigin::Compiled,
-            hold,
+            file_in_use,
         })
     }
 
-    fn kept(&self, key: &CodeKey, engine: &Engine) -> Option<CompiledCode> {
-        let kept = self.cache.as_ref()?.fetch(key)?;
-        let (component, hold) = map(engine, kept)?;
+    fn cached(&self, key: &CodeKey, engine: &Engine) -> Option<CompiledCode> {
+        let cached = self.cache.as_ref()?.fetch(key)?;
+        let (component, file_in_use) = map(engine, cached)?;
         Some(CompiledCode {
             component,
-            origin: CodeOrigin::Kept,
-            hold: Some(hold),
+            origin: CodeOrigin::Cached,
+            file_in_use: Some(file_in_use),
         })
     }
 
@@ -125,8 +125,11 @@ impl CodeSource {
 }
 
 /// Maps cached code. Copies it if it cannot be mapped, for example because the file system is mounted with `noexec`.
-fn map(engine: &Engine, kept: CachedCode) -> Option<(Component, FileInUse)> {
-    let CachedCode { mut file, hold } = kept;
+fn map(engine: &Engine, cached: CachedCode) -> Option<(Component, FileInUse)> {
+    let CachedCode {
+        mut file,
+        file_in_use,
+    } = cached;
     // The path goes through the descriptor, so the mapped file is the one that was checked, even if its name refers to another file by now.
     let path = descriptor(&file);
     let loaded = load(engine, TrustedCode::File(&path)).or_else(|error| {
@@ -137,7 +140,7 @@ fn map(engine: &Engine, kept: CachedCode) -> Option<(Component, FileInUse)> {
         load(engine, TrustedCode::Copy(&code))
     });
     match loaded {
-        Ok(component) => Some((component, hold)),
+        Ok(component) => Some((component, file_in_use)),
         Err(error) => {
             tracing::warn!(%error, "cached code cannot be loaded");
             None

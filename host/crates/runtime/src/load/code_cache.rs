@@ -16,13 +16,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::digest::ComponentDigest;
 use crate::engine::EngineFingerprint;
 use crate::hex::hex;
 use cloakroom_base::limits;
 use folder::{CacheEntry, CacheFolder, OWNER_READS};
+use parking_lot::Mutex;
 
 pub(crate) use folder::CacheFolderError;
 
@@ -74,7 +75,7 @@ pub(crate) struct FileInUse {
 #[derive(Debug)]
 pub(crate) struct CachedCode {
     pub(crate) file: File,
-    pub(crate) hold: FileInUse,
+    pub(crate) file_in_use: FileInUse,
 }
 
 impl CodeCache {
@@ -111,7 +112,7 @@ impl CodeCache {
             .find_map(|entry| match self.check(key, &entry) {
                 Ok(file) => {
                     folder::mark_used(&file);
-                    Some(self.kept(entry.name, file))
+                    Some(self.cached(entry.name, file))
                 }
                 Err(problem) => {
                     tracing::warn!(file = entry.name, %problem, "cached code is not used, and the component is compiled again");
@@ -135,23 +136,23 @@ impl CodeCache {
         if written.is_err() {
             draft.discard();
         }
-        let kept = self.kept(name, written?);
+        let cached = self.cached(name, written?);
         for other in self.entries_of(key) {
-            if other.name != kept.hold.name {
+            if other.name != cached.file_in_use.name {
                 self.folder.remove(&other.name);
             }
         }
         self.make_room();
-        Ok(kept)
+        Ok(cached)
     }
 
-    fn kept(&self, name: String, file: File) -> CachedCode {
-        *self.in_use.names().entry(name.clone()).or_default() += 1;
-        let hold = FileInUse {
+    fn cached(&self, name: String, file: File) -> CachedCode {
+        *self.in_use.0.lock().entry(name.clone()).or_default() += 1;
+        let file_in_use = FileInUse {
             name,
             in_use: Arc::clone(&self.in_use),
         };
-        CachedCode { file, hold }
+        CachedCode { file, file_in_use }
     }
 
     fn entries_of(&self, key: &CodeKey) -> Vec<CacheEntry> {
@@ -192,7 +193,7 @@ impl CodeCache {
         entries.sort_by_key(|entry| entry.used_at);
         let mut files = entries.len();
         let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
-        let in_use: HashSet<String> = self.in_use.names().keys().cloned().collect();
+        let in_use: HashSet<String> = self.in_use.0.lock().keys().cloned().collect();
         for entry in entries.iter().filter(|entry| !in_use.contains(&entry.name)) {
             if files <= self.bounds.files_max && bytes <= self.bounds.bytes_max {
                 return;
@@ -212,15 +213,9 @@ impl fmt::Debug for CodeCache {
     }
 }
 
-impl FilesInUse {
-    fn names(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Drop for FileInUse {
     fn drop(&mut self) {
-        let mut names = self.in_use.names();
+        let mut names = self.in_use.0.lock();
         if let Some(count) = names.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {

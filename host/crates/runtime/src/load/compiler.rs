@@ -30,7 +30,7 @@ use limit::CompileLimit;
 pub(crate) struct CompilerPool {
     compiler: Compiler,
     timeout: Duration,
-    turns: CompileLimit,
+    limit: CompileLimit,
     is_stopped: AtomicBool,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct CompilerPool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompileTarget<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) blueprint: EngineSettings,
+    pub(crate) engine_settings: EngineSettings,
     pub(crate) fingerprint: EngineFingerprint,
 }
 
@@ -47,14 +47,14 @@ impl CompilerPool {
         Self {
             compiler,
             timeout,
-            turns: CompileLimit::new(limits::COMPILES_AT_ONCE_MAX),
+            limit: CompileLimit::new(limits::COMPILES_AT_ONCE_MAX),
             is_stopped: AtomicBool::new(false),
         }
     }
 
     /// Waits until few enough other compilations are running and none of them compiles the same code. Blocks.
-    pub(crate) fn turn(&self, code: &str) -> CompilePermit<'_> {
-        self.turns.take(code)
+    pub(crate) fn permit(&self, code: &str) -> CompilePermit<'_> {
+        self.limit.take(code)
     }
 
     /// Compiles a component for an engine. Blocks until it is done, at most for the time limit.
@@ -65,9 +65,9 @@ impl CompilerPool {
         &self,
         component: &[u8],
         target: CompileTarget<'_>,
-        _turn: &CompilePermit<'_>,
+        _permit: &CompilePermit<'_>,
     ) -> Result<Vec<u8>, LoadError> {
-        let world = target.blueprint.world;
+        let world = target.engine_settings.world;
         match &self.compiler {
             Compiler::InProcess => target
                 .engine
@@ -76,7 +76,7 @@ impl CompilerPool {
             Compiler::Child { exe } => {
                 let order = parent::CompileJob {
                     exe,
-                    blueprint: target.blueprint,
+                    engine_settings: target.engine_settings,
                     fingerprint: target.fingerprint,
                     timeout: self.timeout,
                     is_stopped: &self.is_stopped,

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_as_other_tools_write_it() {
+    fn a_digest_is_written_as_hexadecimal_sha_256() {
         let digest = ComponentDigest::of(b"abc");
         assert_eq!(
             digest.to_string(),

@@ -61,7 +61,7 @@ pub fn inspect(path: &Path) -> Result<(Vec<u8>, ComponentInspection), LoadError>
 
 pub(crate) fn look_at(bytes: &[u8]) -> Result<ComponentInspection, LoadError> {
     let outline = loader::outline(bytes)?;
-    let (parts, tools) = dissect(bytes).map_err(|error| LoadError::Damaged {
+    let (parts, tools) = parse_sections(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
     })?;
     let component = ComponentInfo {
@@ -82,7 +82,7 @@ fn size(range: Range<u64>) -> u64 {
     range.end - range.start
 }
 
-fn dissect(bytes: &[u8]) -> Result<(SectionBytes, Vec<ProducerField>), BinaryReaderError> {
+fn parse_sections(bytes: &[u8]) -> Result<(SectionBytes, Vec<ProducerField>), BinaryReaderError> {
     let mut parts = SectionBytes::default();
     let mut tools = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
@@ -95,7 +95,7 @@ fn dissect(bytes: &[u8]) -> Result<(SectionBytes, Vec<ProducerField>), BinaryRea
                 // A malformed section is ignored: it does not decide whether a component runs.
                 if let KnownCustom::Producers(fields) = section.as_known() {
                     // Reads the fields one by one, because a small file may name millions.
-                    for tool in fields.into_iter().flatten().flat_map(told) {
+                    for tool in fields.into_iter().flatten().flat_map(producers) {
                         if tools.len() < TOOLS_MAX && !tools.contains(&tool) {
                             tools.push(tool);
                         }
@@ -110,7 +110,7 @@ fn dissect(bytes: &[u8]) -> Result<(SectionBytes, Vec<ProducerField>), BinaryRea
     Ok((parts, tools))
 }
 
-fn told(field: wasmparser::ProducersField<'_>) -> impl Iterator<Item = ProducerField> {
+fn producers(field: wasmparser::ProducersField<'_>) -> impl Iterator<Item = ProducerField> {
     let role = field.name.to_owned();
     let values = field.values.into_iter().flatten();
     values.map(move |value| ProducerField {
@@ -126,7 +126,7 @@ mod tests {
     use crate::GuestWorld;
 
     #[test]
-    fn a_handlers_parts_add_up_to_its_size() {
+    fn the_parts_of_a_component_add_up_to_its_size() {
         let text = r#"(component
             (core module (memory 1) (data (i32.const 0) "abcdefgh") (func (export "f") nop))
             (component $handler)
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn its_makers_are_told_once_each() {
+    fn each_producer_of_a_component_is_listed_once() {
         let producers = |field: &str, name: &str, version: &str| {
             let text = |text: &str| format!("\\{:02x}{text}", text.len());
             format!("\\01{}\\01{}{}", text(field), text(name), text(version))
@@ -156,13 +156,13 @@ mod tests {
         let sdk = producers("sdk", "wit-bindgen", "0.61.1");
         let text = format!("(component {module} {module} (@custom \"producers\" \"{sdk}\"))");
         let bytes = wat::parse_str(text).unwrap();
-        let (_, tools) = dissect(&bytes).unwrap();
-        let told: Vec<_> = tools
+        let (_, tools) = parse_sections(&bytes).unwrap();
+        let producers: Vec<_> = tools
             .iter()
             .map(|tool| [&*tool.role, &*tool.name, &*tool.version])
             .collect();
         assert_eq!(
-            told,
+            producers,
             [["language", "Rust", ""], ["sdk", "wit-bindgen", "0.61.1"]]
         );
     }
@@ -181,7 +181,7 @@ mod tests {
         let mut bytes = b"\0asm\x0d\0\x01\0\0".to_vec();
         bytes.extend_from_slice(&leb128(section.len() as u32));
         bytes.extend_from_slice(&section);
-        let (_, tools) = dissect(&bytes).unwrap();
+        let (_, tools) = parse_sections(&bytes).unwrap();
         assert_eq!(tools.len(), TOOLS_MAX);
     }
 

@@ -381,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_wasm_is_called_by_its_name() {
+    fn a_file_that_is_not_wasm_is_refused_with_its_kind() {
         for (bytes, found) in [
             (&b""[..], "an empty file"),
             (b"(component)", "WebAssembly text"),
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_module_is_told_from_a_component() {
+    fn a_core_module_is_distinguished_from_a_component() {
         assert!(matches!(
             outline(b"\0asm\x01\0\0\0"),
             Err(LoadError::CoreModule)
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_too_large_or_none_is_refused_before_it_is_read() {
+    fn an_oversized_or_missing_file_is_refused_before_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large.wasm");
         std::fs::File::create(&path)

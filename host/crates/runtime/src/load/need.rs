@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn instances_count_and_definitions_do_not() {
+    fn instances_are_counted_and_definitions_are_not() {
         let need = counted(
             r#"(component
                 (core module $m (memory 1) (memory 1) (table 1 funcref) (func (export "f")))
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_doubles_with_each_line_is_counted_at_once() {
+    fn exponentially_nested_components_are_counted_without_expansion() {
         let doubled = |n: u32| {
             let inner = format!("(alias outer 1 $c{n} (component $c))");
             let twice = "(instance (instantiate $c)) (instance (instantiate $c))";

@@ -18,11 +18,13 @@ use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::Thread;
 use std::time::Duration;
 
-use cloakroom_base::limits::LANE_NICENESS;
+use parking_lot::Mutex;
+
+use cloakroom_base::limits::BACKGROUND_NICENESS;
 use cloakroom_base::quota::{ClientConnection, PeerKey};
 
 /// A computation that advances in short turns.
@@ -37,11 +39,13 @@ pub(crate) struct BackgroundPool {
     threads: Vec<Thread>,
     /// Sends values to the thread that drops them.
     dropped: mpsc::Sender<Box<dyn Send>>,
+    /// Time that a run may compute before it moves here.
+    pub(crate) after: Duration,
 }
 
 impl fmt::Debug for BackgroundPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").finish_non_exhaustive()
+        f.debug_struct("BackgroundPool").finish_non_exhaustive()
     }
 }
 
@@ -50,36 +54,37 @@ impl BackgroundPool {
     ///
     /// # Errors
     /// Returns an error if a thread cannot be started.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    pub(crate) fn start(after: Duration) -> std::io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(BackgroundShared {
             inboxes: (0..=count).map(|_| Mutex::default()).collect(),
-            turns: Mutex::default(),
+            queue: Mutex::default(),
             is_idle: (0..count).map(|_| AtomicBool::new(false)).collect(),
             is_closed: AtomicBool::new(false),
         });
-        let (dropped, things) = mpsc::channel::<Box<dyn Send>>();
+        let (dropped, values) = mpsc::channel::<Box<dyn Send>>();
         std::thread::Builder::new()
             .name("guest-drop".to_owned())
-            .spawn(move || things.into_iter().for_each(drop))?;
-        let mut lane = Self {
+            .spawn(move || values.into_iter().for_each(drop))?;
+        let mut pool = Self {
             shared,
             threads: Vec::new(),
             dropped,
+            after,
         };
         for number in 0..count {
-            let shared = Arc::clone(&lane.shared);
+            let shared = Arc::clone(&pool.shared);
             let thread = std::thread::Builder::new()
-                .name(format!("guest-lane-{number}"))
+                .name(format!("guest-bg-{number}"))
                 .spawn(move || {
-                    be_nice();
-                    while let Some(turn) = shared.next(number) {
-                        turn.take();
+                    lower_priority();
+                    while let Some(task) = shared.next(number) {
+                        task.take();
                     }
                 })?;
-            lane.threads.push(thread.thread().clone());
+            pool.threads.push(thread.thread().clone());
         }
-        Ok(lane)
+        Ok(pool)
     }
 
     /// Queues a task behind the other tasks of the same guest and connection. Never waits for a thread of the pool.
@@ -87,9 +92,9 @@ impl BackgroundPool {
         &self,
         guest: &Arc<str>,
         source: ClientConnection,
-        turn: Arc<dyn BackgroundTask>,
+        task: Arc<dyn BackgroundTask>,
     ) {
-        self.shared.deliver((Arc::clone(guest), source, turn));
+        self.shared.deliver((Arc::clone(guest), source, task));
         for (thread, is_idle) in self.threads.iter().zip(&self.shared.is_idle) {
             if is_idle.swap(false, SeqCst) {
                 return thread.unpark();
@@ -101,9 +106,9 @@ impl BackgroundPool {
 impl BackgroundPool {
     /// Drops a value on another thread. Dropping an instance returns it to the engine's pool, and may wait for a lock
     /// that a background thread holds.
-    pub(crate) fn drop_aside(&self, thing: impl Send + 'static) {
+    pub(crate) fn drop_aside(&self, value: impl Send + 'static) {
         // The receiving thread lives as long as this sender, so sending cannot fail.
-        let _ = self.dropped.send(Box::new(thing));
+        let _ = self.dropped.send(Box::new(value));
     }
 }
 
@@ -132,13 +137,13 @@ impl SlowHistory {
     }
 
     /// Notes a run that computed for so long that it moved to the background pool.
-    pub(crate) fn was_slow(&self) {
+    pub(crate) fn record_slow(&self) {
         let worse = |steps: u8| (steps < Self::STEPS_MAX).then_some(steps + 1);
         let _ = self.0.fetch_update(Relaxed, Relaxed, worse);
     }
 
     /// Notes a run that finished before the threshold.
-    pub(crate) fn was_quick(&self) {
+    pub(crate) fn record_quick(&self) {
         // Nearly all runs are quick. Skipping the write then avoids contention.
         if self.0.load(Relaxed) > 0 {
             let better = |steps: u8| steps.checked_sub(1);
@@ -155,8 +160,8 @@ pub(crate) fn thread_cpu_time() -> Duration {
 }
 
 /// Raises the calling thread's niceness. Linux has a niceness per thread, and raising it needs no privilege.
-fn be_nice() {
-    if let Err(error) = rustix::process::nice(LANE_NICENESS) {
+fn lower_priority() {
+    if let Err(error) = rustix::process::nice(BACKGROUND_NICENESS) {
         tracing::warn!(%error, "cannot lower the priority of a background thread: long computations may slow down other requests");
     }
 }
@@ -168,7 +173,7 @@ struct BackgroundShared {
     /// There is one inbox more than there are threads in the pool. A descheduled thread holds at most one of them, so
     /// one is always free.
     inboxes: Vec<Mutex<Vec<Delivery>>>,
-    turns: Mutex<BackgroundQueue>,
+    queue: Mutex<BackgroundQueue>,
     /// For each thread, whether it sleeps or is about to.
     is_idle: Vec<AtomicBool>,
     is_closed: AtomicBool,
@@ -178,7 +183,7 @@ impl BackgroundShared {
     fn deliver(&self, delivery: Delivery) {
         loop {
             for inbox in &self.inboxes {
-                if let Ok(mut inbox) = inbox.try_lock() {
+                if let Some(mut inbox) = inbox.try_lock() {
                     return inbox.push(delivery);
                 }
             }
@@ -189,41 +194,36 @@ impl BackgroundShared {
     /// Waits for a task. Returns `None` when the pool is closed.
     fn next(&self, thread: usize) -> Option<Arc<dyn BackgroundTask>> {
         loop {
-            if let Some(turn) = self.due() {
-                return Some(turn);
+            if let Some(task) = self.due() {
+                return Some(task);
             }
             if self.is_closed.load(SeqCst) {
                 return None;
             }
             self.is_idle[thread].store(true, SeqCst);
             // A task that was delivered before the flag was set woke no thread, so look again.
-            let turn = self.due();
-            if turn.is_none() && !self.is_closed.load(SeqCst) {
+            let task = self.due();
+            if task.is_none() && !self.is_closed.load(SeqCst) {
                 std::thread::park();
             }
             self.is_idle[thread].store(false, SeqCst);
-            if turn.is_some() {
-                return turn;
+            if task.is_some() {
+                return task;
             }
         }
     }
 
     fn due(&self) -> Option<Arc<dyn BackgroundTask>> {
-        let mut turns = lock(&self.turns);
+        let mut queue = self.queue.lock();
         for inbox in &self.inboxes {
             // Each inbox has its own lock, and this thread never holds two of them.
-            let delivered = std::mem::take(&mut *lock(inbox));
-            for (guest, source, turn) in delivered {
-                turns.push(guest, source, turn);
+            let delivered = std::mem::take(&mut *inbox.lock());
+            for (guest, source, task) in delivered {
+                queue.push(guest, source, task);
             }
         }
-        turns.pop()
+        queue.pop()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No thread panics while it holds one of these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tasks in the order in which they run, by guest, client and connection.
@@ -234,10 +234,10 @@ type OfGuest = FairRotation<Option<PeerKey>, OfClient>;
 type OfClient = FairRotation<u64, VecDeque<Arc<dyn BackgroundTask>>>;
 
 impl BackgroundQueue {
-    fn push(&mut self, guest: Arc<str>, source: ClientConnection, turn: Arc<dyn BackgroundTask>) {
+    fn push(&mut self, guest: Arc<str>, source: ClientConnection, task: Arc<dyn BackgroundTask>) {
         let clients = self.0.of(guest);
-        let turns = clients.of(source.peer).of(source.connection);
-        turns.push_back(turn);
+        let queue = clients.of(source.peer).of(source.connection);
+        queue.push_back(task);
     }
 
     fn pop(&mut self) -> Option<Arc<dyn BackgroundTask>> {
@@ -294,13 +294,13 @@ impl<K: Clone + Eq + Hash, Q: NextTask> NextTask for FairRotation<K, Q> {
     fn take_next(&mut self) -> Option<Arc<dyn BackgroundTask>> {
         let key = self.order.pop_front()?;
         let queue = self.queues.get_mut(&key)?;
-        let turn = queue.take_next();
+        let task = queue.take_next();
         if queue.is_empty() {
             self.queues.remove(&key);
         } else {
             self.order.push_back(key);
         }
-        turn
+        task
     }
 
     fn is_empty(&self) -> bool {
@@ -322,9 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn guests_take_turns_and_then_clients_and_then_connections() {
+    fn the_queue_is_round_robin_by_guest_then_client_then_connection() {
         let (sender, taken) = mpsc::channel();
-        let mut turns = BackgroundQueue::default();
+        let mut queue = BackgroundQueue::default();
         let source = |peer: u8, connection| ClientConnection {
             peer: Some(PeerKey::of([10, 0, 0, peer].into())),
             connection,
@@ -338,46 +338,46 @@ mod tests {
             ("b", source(1, 1), "b1"),
         ];
         for (guest, source, name) in pushed {
-            turns.push(guest.into(), source, Arc::new(Named(name, sender.clone())));
+            queue.push(guest.into(), source, Arc::new(Named(name, sender.clone())));
         }
-        while let Some(turn) = turns.pop() {
-            turn.take();
+        while let Some(task) = queue.pop() {
+            task.take();
         }
         drop(sender);
         let order: Vec<_> = taken.iter().map(|(name, _)| name).collect();
         // The last sender was dropped with the last task.
         let others = ["a of another client", "a of the same client"];
         assert_eq!(order, ["a1", "b1", others[0], others[1], "a2", "a3"]);
-        assert!(turns.0.order.is_empty() && turns.0.queues.is_empty());
+        assert!(queue.0.order.is_empty() && queue.0.queues.is_empty());
     }
 
     #[test]
-    fn a_habit_is_made_and_ended_by_several_runs() {
-        let habit = SlowHistory::default();
-        habit.was_quick();
+    fn several_runs_decide_whether_a_guest_counts_as_slow() {
+        let slow_history = SlowHistory::default();
+        slow_history.record_quick();
         for _ in 0..4 {
-            assert!(!habit.is_slow());
-            habit.was_slow();
+            assert!(!slow_history.is_slow());
+            slow_history.record_slow();
         }
-        assert!(habit.is_slow());
-        habit.was_quick();
-        assert!(!habit.is_slow());
-        (0..100).for_each(|_| habit.was_slow());
-        (0..5).for_each(|_| habit.was_quick());
-        assert!(!habit.is_slow());
+        assert!(slow_history.is_slow());
+        slow_history.record_quick();
+        assert!(!slow_history.is_slow());
+        (0..100).for_each(|_| slow_history.record_slow());
+        (0..5).for_each(|_| slow_history.record_quick());
+        assert!(!slow_history.is_slow());
     }
 
     #[test]
-    fn the_lanes_threads_are_nicer_than_others() {
+    fn the_threads_of_the_background_pool_have_a_lower_priority() {
         let own = rustix::process::getpriority_process(None).unwrap();
         let (sender, taken) = mpsc::channel();
-        let lane = BackgroundPool::start().unwrap();
-        lane.push(
+        let pool = BackgroundPool::start(Duration::ZERO).unwrap();
+        pool.push(
             &"a".into(),
             ClientConnection::default(),
             Arc::new(Named("a", sender)),
         );
         let (_, niceness) = taken.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(niceness, (own + LANE_NICENESS).min(19));
+        assert_eq!(niceness, (own + BACKGROUND_NICENESS).min(19));
     }
 }

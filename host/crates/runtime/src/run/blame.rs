@@ -12,7 +12,7 @@ use crate::run::health::RequestOutcome;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestBodyState {
     /// All bytes that the guest asked for have arrived.
-    Sound,
+    Intact,
     /// The guest waits for bytes that have not arrived.
     Awaited,
     /// The client disconnected, or sent unreadable bytes, before the end of the body.
@@ -30,7 +30,7 @@ impl RequestBodyState {
     /// Returns the client's failure, if there is one.
     pub(crate) fn failure(self) -> Option<GuestFailure> {
         match self {
-            Self::Sound | Self::Awaited => None,
+            Self::Intact | Self::Awaited => None,
             Self::BrokeOff => Some(GuestFailure::RequestBodyBrokeOff),
             Self::TooSlow => Some(GuestFailure::RequestBodyTooSlow),
             Self::TooLarge { bytes_max } => Some(GuestFailure::RequestBodyTooLarge { bytes_max }),
@@ -67,24 +67,24 @@ pub fn blame(end: RunEnd<'_>, body: RequestBodyState) -> Blame {
         // The guest saw a body that was cut at the limit, so no response to it can be correct.
         (RunEnd::Answered(_), RequestBodyState::TooLarge { .. }) => client(body),
         (RunEnd::Answered(status), _) if !status.is_server_error() => match body {
-            RequestBodyState::Sound | RequestBodyState::Awaited => {
+            RequestBodyState::Intact | RequestBodyState::Awaited => {
                 Blame::Guest(RequestOutcome::Served)
             }
             // The guest answered without the whole body: this counts neither for nor against it.
             _ => Blame::Nobody,
         },
-        (RunEnd::Answered(_), RequestBodyState::Sound | RequestBodyState::Awaited) => {
+        (RunEnd::Answered(_), RequestBodyState::Intact | RequestBodyState::Awaited) => {
             Blame::Guest(RequestOutcome::Errored)
         }
         (RunEnd::Answered(_), _) => client(body),
-        (RunEnd::Failed(failure), _) => match (failure.conduct(), body) {
+        (RunEnd::Failed(failure), _) => match (failure.outcome(), body) {
             (None, _) => Blame::Nobody,
             // The time passed while the guest waited for bytes, so the guest itself was not slow.
             (Some(RequestOutcome::Late), RequestBodyState::Awaited) => {
                 Blame::Client(GuestFailure::RequestBodyTooSlow)
             }
-            (Some(conduct), RequestBodyState::Sound | RequestBodyState::Awaited) => {
-                Blame::Guest(conduct)
+            (Some(outcome), RequestBodyState::Intact | RequestBodyState::Awaited) => {
+                Blame::Guest(outcome)
             }
             (Some(_), _) => client(body),
         },
@@ -103,7 +103,7 @@ mod tests {
 
     const TOO_LARGE: RequestBodyState = RequestBodyState::TooLarge { bytes_max: 7 };
     const BODIES: [RequestBodyState; 5] = [
-        RequestBodyState::Sound,
+        RequestBodyState::Intact,
         RequestBodyState::Awaited,
         RequestBodyState::BrokeOff,
         RequestBodyState::TooSlow,
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_table() {
+    fn each_run_end_and_body_state_has_its_outcome() {
         let failed = |failure: GuestFailure| failure;
         let trap = failed(GuestFailure::Trap { reason: "x".into() });
         let memory = failed(GuestFailure::MemoryRefused {
@@ -187,7 +187,7 @@ mod tests {
             (RunEnd::Failed(&cpu), ["late", "408", "400", "408", "413"]),
             (RunEnd::Failed(&sent), ["-"; 5]),
             (RunEnd::Failed(&GuestFailure::NoInstance), ["-"; 5]),
-            (RunEnd::Failed(&GuestFailure::SeenOut), ["-"; 5]),
+            (RunEnd::Failed(&GuestFailure::DrainTimeout), ["-"; 5]),
             (RunEnd::Failed(&GuestFailure::Interrupted), ["-"; 5]),
             (RunEnd::Failed(&GuestFailure::ClientTooSlow), ["-"; 5]),
             (RunEnd::Failed(&GuestFailure::NoRoomForBody), ["-"; 5]),
@@ -199,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_fails_to_send_is_never_conduct() {
+    fn an_incomplete_request_body_is_never_blamed_on_the_guest() {
         for body in [
             RequestBodyState::BrokeOff,
             RequestBodyState::TooSlow,
             TOO_LARGE,
         ] {
             let failure = body.failure().unwrap();
-            assert_eq!(failure.conduct(), None, "{failure}");
+            assert_eq!(failure.outcome(), None, "{failure}");
         }
     }
 }

@@ -42,8 +42,8 @@ pub struct GuestBody {
 
 /// The source of the rest of a body.
 enum BodySource {
-    Nowhere,
-    Standing(Box<BodyRemainder>),
+    Complete,
+    NotStarted(Box<BodyRemainder>),
     Ahead(ReadAhead),
 }
 
@@ -60,7 +60,7 @@ impl GuestBody {
     pub(crate) fn complete(held: HeldBytes) -> Self {
         Self {
             held,
-            rest: BodySource::Nowhere,
+            rest: BodySource::Complete,
         }
     }
 
@@ -68,14 +68,14 @@ impl GuestBody {
         rest.run.log().pass_through();
         Self {
             held,
-            rest: BodySource::Standing(Box::new(rest)),
+            rest: BodySource::NotStarted(Box::new(rest)),
         }
     }
 
     /// Lets the guest run on. Must be called within a tokio runtime.
     pub(crate) fn start(&mut self) {
-        match std::mem::replace(&mut self.rest, BodySource::Nowhere) {
-            BodySource::Standing(rest) => self.rest = BodySource::Ahead(ReadAhead::start(*rest)),
+        match std::mem::replace(&mut self.rest, BodySource::Complete) {
+            BodySource::NotStarted(rest) => self.rest = BodySource::Ahead(ReadAhead::start(*rest)),
             other => self.rest = other,
         }
     }
@@ -88,7 +88,7 @@ impl GuestBody {
     /// Returns the reservation that pays for the bytes that were read from the guest ahead of the client, including the latest frame.
     pub fn paid_ahead(&self) -> Option<Reservation> {
         match &self.rest {
-            BodySource::Nowhere | BodySource::Standing(_) => None,
+            BodySource::Complete | BodySource::NotStarted(_) => None,
             BodySource::Ahead(ahead) => ahead.paid(),
         }
     }
@@ -96,8 +96,8 @@ impl GuestBody {
     /// Returns whether the guest is done and the rest of the body is in memory.
     pub fn is_complete(&self) -> bool {
         match &self.rest {
-            BodySource::Nowhere => true,
-            BodySource::Standing(_) => false,
+            BodySource::Complete => true,
+            BodySource::NotStarted(_) => false,
             BodySource::Ahead(ahead) => ahead.is_done(),
         }
     }
@@ -118,14 +118,14 @@ impl Body for GuestBody {
         body.start();
         match &mut body.rest {
             BodySource::Ahead(ahead) => ahead.poll_frame(cx),
-            BodySource::Nowhere | BodySource::Standing(_) => Poll::Ready(None),
+            BodySource::Complete | BodySource::NotStarted(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         let is_end = match &self.rest {
-            BodySource::Nowhere => true,
-            BodySource::Standing(_) => false,
+            BodySource::Complete => true,
+            BodySource::NotStarted(_) => false,
             BodySource::Ahead(ahead) => ahead.is_end(),
         };
         is_end && self.held.is_empty()
@@ -133,8 +133,8 @@ impl Body for GuestBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.rest {
-            BodySource::Nowhere => SizeHint::with_exact(self.held.bytes as u64),
-            BodySource::Standing(_) | BodySource::Ahead(_) => SizeHint::new(),
+            BodySource::Complete => SizeHint::with_exact(self.held.bytes as u64),
+            BodySource::NotStarted(_) | BodySource::Ahead(_) => SizeHint::new(),
         }
     }
 }
@@ -269,7 +269,7 @@ impl BodyRemainder {
                     }
                 },
                 Poll::Pending if self.is_waiting_for_client() => {
-                    self.patience.excuse_silence();
+                    self.patience.reset_silence();
                     return self
                         .client
                         .poll_wait(self.request_body.bytes(), cx)
@@ -292,16 +292,16 @@ impl BodyRemainder {
     }
 
     fn is_waiting_for_client(&self) -> bool {
-        self.request_body.is_awaited() && !self.run.is_at_its_turn()
+        self.request_body.is_awaited() && !self.run.is_runnable()
     }
 
     /// Checks whether the guest's version must end.
     ///
     /// # Errors
-    /// [`GuestFailure::SeenOut`] if it must.
+    /// [`GuestFailure::DrainTimeout`] if it must.
     fn check_cut(&mut self, cx: &mut Context<'_>) -> Result<(), GuestFailure> {
         match self.cut.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(GuestFailure::SeenOut),
+            Poll::Ready(()) => Err(GuestFailure::DrainTimeout),
             Poll::Pending => Ok(()),
         }
     }
@@ -312,13 +312,13 @@ impl BodyRemainder {
             Ok(()) => {
                 // The run ends before its instance serves another request.
                 if let Some(instance) = self.run.into_instance() {
-                    instance.park();
+                    instance.make_idle();
                 }
                 Ok(())
             }
             Err(failure) => match blame(RunEnd::Failed(&failure), self.request_body.state()) {
-                Blame::Guest(conduct) => {
-                    self.health.note(conduct, self.peer);
+                Blame::Guest(outcome) => {
+                    self.health.note(outcome, self.peer);
                     Err(failure)
                 }
                 Blame::Client(of_client) => Err(of_client),
@@ -365,7 +365,7 @@ impl BodyPatience {
     }
 
     /// Restarts the silence limit, because the guest was silent while it waited for its client.
-    fn excuse_silence(&mut self) {
+    fn reset_silence(&mut self) {
         self.silence = None;
     }
 
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trailers_are_paid_for_while_they_are_held_and_dropped_where_they_are_too_long() {
+    async fn held_trailers_are_charged_and_overlong_ones_are_dropped() {
         for (value, passes) in [
             (TRAILER_BYTES_MAX - 5, true),
             (TRAILER_BYTES_MAX - 4, false),

@@ -6,7 +6,7 @@
 mod clients;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::error::GuestFailure;
@@ -15,6 +15,7 @@ use crate::settings::GuestLimits;
 use clients::WaitingClients;
 use cloakroom_base::limits::CLIENT_LOOK_INTERVAL;
 use cloakroom_base::quota::{ClientConnection, Reservation};
+use parking_lot::Mutex;
 
 pub(crate) use clients::RunClient;
 
@@ -43,7 +44,7 @@ impl ConcurrencyLimits {
     }
 
     /// Waits for a slot, at each limit for at most that limit's maximum wait, and never past `deadline`. While it waits, the reservation
-    /// that the request holds for being in flight (`place`) may be revoked.
+    /// that the request holds for being in flight (`reservation`) may be revoked.
     ///
     /// # Errors
     /// As [`ConcurrencyLimit::enter`], and also if the reservation was revoked.
@@ -52,7 +53,7 @@ impl ConcurrencyLimits {
     pub(crate) async fn enter(
         &self,
         deadline: Option<Instant>,
-        place: Option<&Reservation>,
+        reservation: Option<&Reservation>,
     ) -> Result<InstancePermit, GuestFailure> {
         if let Some(of_guest) = self.guest.try_enter()
             && let Some(of_pool) = self.pool.try_enter()
@@ -62,11 +63,11 @@ impl ConcurrencyLimits {
                 _of_guest: of_guest,
             });
         }
-        let Some(place) = place else {
+        let Some(reservation) = reservation else {
             return self.queue(deadline, ClientConnection::default()).await;
         };
-        let queue = self.queue(deadline, place.peer().source());
-        let permit = place.queued(queue).await;
+        let queue = self.queue(deadline, reservation.peer().source());
+        let permit = reservation.queued(queue).await;
         permit.unwrap_or(Err(GuestFailure::NoInstance))
     }
 
@@ -91,19 +92,19 @@ pub(crate) struct GuestConcurrencyLimits(Mutex<HashMap<String, Weak<ConcurrencyL
 impl GuestConcurrencyLimits {
     /// Returns the concurrency limit of a guest with these settings.
     pub(crate) fn of(&self, name: &str, limits: &GuestLimits) -> Arc<ConcurrencyLimit> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|_, gate| gate.strong_count() > 0);
-        let known = gates.get(name).and_then(Weak::upgrade);
-        if let Some(gate) = known.filter(|gate| gate.is_like(limits)) {
-            return gate;
+        let mut by_name = self.0.lock();
+        by_name.retain(|_, limit| limit.strong_count() > 0);
+        let known = by_name.get(name).and_then(Weak::upgrade);
+        if let Some(limit) = known.filter(|limit| limit.is_like(limits)) {
+            return limit;
         }
-        let gate = Arc::new(ConcurrencyLimit::new(
+        let limit = Arc::new(ConcurrencyLimit::new(
             limits.instances_max,
             limits.waiters_max,
             limits.wait_max,
         ));
-        gates.insert(name.to_owned(), Arc::downgrade(&gate));
-        gate
+        by_name.insert(name.to_owned(), Arc::downgrade(&limit));
+        limit
     }
 }
 
@@ -166,8 +167,8 @@ impl ConcurrencyLimit {
         }
         let full = |_| GuestFailure::NoInstance;
         let mut waiter = self.queue.join(source, ()).map_err(full)?;
-        let queue_ends = Instant::now() + self.wait_max;
-        let until = deadline.map_or(queue_ends, |deadline| deadline.min(queue_ends));
+        let queue_until = Instant::now() + self.wait_max;
+        let until = deadline.map_or(queue_until, |deadline| deadline.min(queue_until));
         loop {
             let (_, queued) = self.queue.usage();
             self.clients.make_room(self.inside_max, queued);
@@ -201,16 +202,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_house_lets_only_so_many_wait_and_only_so_long() {
-        let gate = ConcurrencyLimit::new(1, 1, Duration::from_millis(20));
-        let inside = gate
+    async fn a_full_concurrency_limit_bounds_its_waiters_and_their_wait() {
+        let limit = ConcurrencyLimit::new(1, 1, Duration::from_millis(20));
+        let inside = limit
             .enter(soon(), ClientConnection::default())
             .await
             .unwrap();
 
         let (first, second) = tokio::join!(
-            gate.enter(soon(), ClientConnection::default()),
-            gate.enter(soon(), ClientConnection::default())
+            limit.enter(soon(), ClientConnection::default()),
+            limit.enter(soon(), ClientConnection::default())
         );
 
         assert!(matches!(
@@ -219,50 +220,51 @@ mod tests {
         ));
         drop(inside);
         assert!(
-            gate.enter(soon(), ClientConnection::default())
+            limit
+                .enter(soon(), ClientConnection::default())
                 .await
                 .is_ok()
         );
-        assert_eq!(gate.usage().waiting, 0);
+        assert_eq!(limit.usage().waiting, 0);
     }
 
     #[tokio::test]
-    async fn a_slot_that_is_given_back_goes_to_who_waited() {
-        let gate = ConcurrencyLimit::new(1, 1, Duration::from_secs(5));
-        let inside = gate
+    async fn a_released_slot_goes_to_a_waiting_request() {
+        let limit = ConcurrencyLimit::new(1, 1, Duration::from_secs(5));
+        let inside = limit
             .enter(soon(), ClientConnection::default())
             .await
             .unwrap();
-        let (next, ()) = tokio::join!(gate.enter(soon(), ClientConnection::default()), async {
+        let (next, ()) = tokio::join!(limit.enter(soon(), ClientConnection::default()), async {
             drop(inside)
         });
         assert!(next.is_ok());
     }
 
     #[tokio::test]
-    async fn who_comes_first_is_let_in_first() {
-        let gate = Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_secs(5)));
-        let inside = gate
+    async fn waiting_requests_are_admitted_in_order_of_arrival() {
+        let limit = Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_secs(5)));
+        let inside = limit
             .enter(soon(), ClientConnection::default())
             .await
             .unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let wait = |number: usize| {
-            let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+            let (limit, order) = (Arc::clone(&limit), Arc::clone(&order));
             async move {
-                let _permit = gate
+                let _permit = limit
                     .enter(soon(), ClientConnection::default())
                     .await
                     .unwrap();
-                order.lock().unwrap().push(number);
+                order.lock().push(number);
             }
         };
         tokio::join!(wait(0), wait(1), wait(2), wait(3), async { drop(inside) });
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(*order.lock(), [0, 1, 2, 3]);
     }
 
     #[tokio::test]
-    async fn who_waits_at_its_own_gate_holds_nothing_of_the_pool() {
+    async fn a_request_that_waits_at_its_guests_limit_holds_no_slot_of_the_engine() {
         let pool = Arc::new(ConcurrencyLimit::new(2, 0, Duration::from_secs(5)));
         let own = || Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_millis(20)));
         let (greedy, other) = (
@@ -276,16 +278,16 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_a_guest_share_a_gate_until_its_limits_change() {
-        let gates = GuestConcurrencyLimits::default();
+    fn versions_of_a_guest_share_a_concurrency_limit_until_its_limits_change() {
+        let by_name = GuestConcurrencyLimits::default();
         let limits = GuestLimits::default();
-        let first = gates.of("a", &limits);
-        assert!(Arc::ptr_eq(&first, &gates.of("a", &limits)));
-        assert!(!Arc::ptr_eq(&first, &gates.of("b", &limits)));
+        let first = by_name.of("a", &limits);
+        assert!(Arc::ptr_eq(&first, &by_name.of("a", &limits)));
+        assert!(!Arc::ptr_eq(&first, &by_name.of("b", &limits)));
         let fewer = GuestLimits {
             instances_max: 1,
             ..limits
         };
-        assert!(!Arc::ptr_eq(&first, &gates.of("a", &fewer)));
+        assert!(!Arc::ptr_eq(&first, &by_name.of("a", &fewer)));
     }
 }

@@ -154,8 +154,8 @@ impl GuestRun {
     }
 
     /// Returns whether the guest computes now or is about to.
-    pub(crate) fn is_at_its_turn(&self) -> bool {
-        self.computing.is_at_its_turn()
+    pub(crate) fn is_runnable(&self) -> bool {
+        self.computing.is_runnable()
     }
 
     pub(crate) fn log(&self) -> &GuestLog {
@@ -188,10 +188,10 @@ impl GuestRun {
     ) -> Poll<Result<RunEvent, GuestFailure>> {
         let mut has_run = false;
         loop {
-            if self.computing.is_at_its_turn() {
+            if self.computing.is_runnable() {
                 // The turn may end during this poll. The loop then continues with its result.
                 self.poll_work(cx)?;
-                if self.computing.is_at_its_turn() {
+                if self.computing.is_runnable() {
                     return Poll::Pending;
                 }
             }

@@ -112,7 +112,7 @@ pub enum GuestFailure {
     Stalled,
     /// The guest's released response was cut because its version was replaced and the drain limit has passed.
     #[error("the guest's version was replaced, and this response exceeded its drain limit")]
-    SeenOut,
+    DrainTimeout,
     /// A session call stopped the run. The transaction knows the reason and the next step.
     #[error("the run was stopped by its session")]
     Interrupted,
@@ -137,7 +137,7 @@ impl GuestFailure {
             | Self::RequestBodyBrokeOff
             | Self::RequestBodyTooSlow
             | Self::ClientTooSlow => FaultParty::Client,
-            Self::NoInstance | Self::NoRoomForBody | Self::SeenOut | Self::Interrupted => {
+            Self::NoInstance | Self::NoRoomForBody | Self::DrainTimeout | Self::Interrupted => {
                 FaultParty::Host
             }
             _ => FaultParty::Guest,
@@ -145,7 +145,7 @@ impl GuestFailure {
     }
 
     /// Returns the request outcome that counts for the guest's version, or `None` if the guest is not to blame.
-    pub fn conduct(&self) -> Option<RequestOutcome> {
+    pub fn outcome(&self) -> Option<RequestOutcome> {
         match self {
             Self::Trap { .. } | Self::MemoryRefused { .. } | Self::Exit { .. } => {
                 Some(RequestOutcome::Trapped)
@@ -163,7 +163,7 @@ impl GuestFailure {
             | Self::NoRoomForBody
             | Self::NoInstance
             | Self::Interrupted
-            | Self::SeenOut => None,
+            | Self::DrainTimeout => None,
         }
     }
 
@@ -187,7 +187,7 @@ impl GuestFailure {
             Self::Deadline => "deadline",
             Self::CpuTime { .. } => "cpu-time",
             Self::Stalled => "stalled",
-            Self::SeenOut => "seen-out",
+            Self::DrainTimeout => "seen-out",
             Self::Interrupted => "interrupted",
         }
     }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_text_is_repeated_up_to_its_bound() {
+    fn the_error_text_of_a_guest_is_cut_at_its_limit() {
         let long = "é".repeat(TEXT_BYTES_MAX);
         let failure = GuestFailure::error_code(&long).to_string();
         assert!(failure.len() < TEXT_BYTES_MAX + 100, "{failure}");

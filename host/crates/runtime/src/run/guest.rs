@@ -43,7 +43,7 @@ pub struct Guest {
     /// The log allowance that all runs of this version share.
     allowance: Arc<LineAllowance>,
     /// The idle instances, if instances may serve more than one request.
-    shelf: Option<Arc<IdleInstances>>,
+    idle_instances: Option<Arc<IdleInstances>>,
     /// Cancelled when the time for this version's remaining requests is over.
     cut: CancellationToken,
     /// Cancelled when the last reference to this version is dropped.
@@ -62,21 +62,21 @@ struct GuestCode {
     limits: GuestLimits,
     environment: Arc<[(String, String)]>,
     rollout: Rollout,
-    rights: GuestResources,
-    handler: PreparedGuest,
+    resources: GuestResources,
+    prepared: PreparedGuest,
 }
 
 /// The resources that the runtime gives to a guest: its engine, its concurrency limits, its outgoing connections and the
 /// background pool for long computations.
 pub(crate) struct GuestResources {
     pub(crate) engine: Engine,
-    pub(crate) gates: ConcurrencyLimits,
+    pub(crate) concurrency_limits: ConcurrencyLimits,
     pub(crate) outbound: Arc<GuestPool>,
-    pub(crate) lane: Arc<BackgroundPool>,
-    pub(crate) habit: Arc<SlowHistory>,
-    /// Permits for idle instances. `parked_idle_max` is the longest time that an instance stays idle.
-    pub(crate) parked: Arc<Semaphore>,
-    pub(crate) parked_idle_max: Duration,
+    pub(crate) background: Arc<BackgroundPool>,
+    pub(crate) slow_history: Arc<SlowHistory>,
+    /// Permits for idle instances. `instance_idle_max` is the longest time that an instance stays idle.
+    pub(crate) idle_permits: Arc<Semaphore>,
+    pub(crate) instance_idle_max: Duration,
     /// Keeps the guest's file in the code cache while the guest serves.
     pub(crate) _code: Option<FileInUse>,
 }
@@ -85,8 +85,8 @@ impl Guest {
     pub(crate) fn new(
         settings: GuestSettings,
         component: ComponentInfo,
-        handler: PreparedGuest,
-        rights: GuestResources,
+        prepared: PreparedGuest,
+        resources: GuestResources,
     ) -> Self {
         // Metrics of a candidate are private: they are never exported.
         let metrics = GuestMetrics::new(&settings.name, grants()).version(0);
@@ -103,8 +103,8 @@ impl Guest {
                 limits: settings.limits,
                 environment: settings.environment.into(),
                 rollout: settings.rollout,
-                rights,
-                handler,
+                resources,
+                prepared,
             }),
         )
     }
@@ -112,18 +112,21 @@ impl Guest {
     fn of(version: u64, metrics: Arc<VersionMetrics>, code: Arc<GuestCode>) -> Self {
         let thresholds = code.rollout.rollback.map(|rollback| rollback.thresholds);
         let gone = CancellationToken::new();
-        let health = VersionHealth::new(thresholds).counted_in(Arc::clone(&metrics));
+        let health = VersionHealth::new(thresholds).with_metrics(Arc::clone(&metrics));
         let denials = DenialCounters::new(Arc::clone(&code.name), Arc::clone(metrics.guest()));
         let log_rate = code.limits.log_bytes_per_s_max;
         let allowance = LineAllowance::new(log_rate, Arc::clone(metrics.guest()));
-        let rights = &code.rights;
-        let shelf = (code.reuse > 1).then(|| {
-            let (places, lane) = (Arc::clone(&rights.parked), Arc::clone(&rights.lane));
-            IdleInstances::new(code.reuse, rights.parked_idle_max, places, lane)
+        let resources = &code.resources;
+        let idle_instances = (code.reuse > 1).then(|| {
+            let (permits, background) = (
+                Arc::clone(&resources.idle_permits),
+                Arc::clone(&resources.background),
+            );
+            IdleInstances::new(code.reuse, resources.instance_idle_max, permits, background)
         });
         Self {
             version,
-            shelf,
+            idle_instances,
             code,
             health: Arc::new(health),
             denials,
@@ -156,8 +159,8 @@ impl Guest {
     }
 
     /// Counts the outcome of a request in this version's health.
-    pub fn note(&self, conduct: RequestOutcome, client: Option<PeerKey>) {
-        self.health.note(conduct, client);
+    pub fn note(&self, outcome: RequestOutcome, client: Option<PeerKey>) {
+        self.health.note(outcome, client);
     }
 
     /// Returns the metrics of this version.
@@ -167,12 +170,12 @@ impl Guest {
 
     /// Returns the usage of the guest's own concurrency limit, over all versions with the same limits.
     pub fn usage(&self) -> LimitUsage {
-        self.code.rights.gates.usage()
+        self.code.resources.concurrency_limits.usage()
     }
 
     /// Returns the number of the guest's open outgoing connections, over all versions with the same limits.
     pub fn outbound_connections(&self) -> usize {
-        self.code.rights.outbound.open()
+        self.code.resources.outbound.open()
     }
 
     /// Returns the counters of this version's grant denials.
@@ -248,20 +251,20 @@ impl Guest {
         self.code.stream
     }
 
-    pub(crate) fn handler(&self) -> &PreparedGuest {
-        &self.code.handler
+    pub(crate) fn prepared(&self) -> &PreparedGuest {
+        &self.code.prepared
     }
 
-    pub(crate) fn gates(&self) -> &ConcurrencyLimits {
-        &self.code.rights.gates
+    pub(crate) fn concurrency_limits(&self) -> &ConcurrencyLimits {
+        &self.code.resources.concurrency_limits
     }
 
-    pub(crate) fn lane(&self) -> &Arc<BackgroundPool> {
-        &self.code.rights.lane
+    pub(crate) fn background(&self) -> &Arc<BackgroundPool> {
+        &self.code.resources.background
     }
 
-    pub(crate) fn habit(&self) -> &Arc<SlowHistory> {
-        &self.code.rights.habit
+    pub(crate) fn slow_history(&self) -> &Arc<SlowHistory> {
+        &self.code.resources.slow_history
     }
 
     pub(crate) fn shared_name(&self) -> &Arc<str> {
@@ -281,17 +284,20 @@ impl Guest {
     /// Returns an instance for one run: an idle instance if there is one, else a store to make the instance in.
     pub(crate) fn instance(
         &self,
-        caller: RequestState,
+        request_state: RequestState,
         request_id: &Arc<str>,
         attempt: u32,
     ) -> GuestInstance {
-        match self.shelf().and_then(|shelf| shelf.take()) {
+        match self
+            .idle_instances()
+            .and_then(|idle_instances| idle_instances.take())
+        {
             Some(mut instance) => {
                 self.metrics.guest().reused();
-                instance.renew(caller, request_id, attempt);
+                instance.renew(request_state, request_id, attempt);
                 instance
             }
-            None => GuestInstance::new(self.store(caller, self.log(request_id, attempt))),
+            None => GuestInstance::new(self.store(request_state, self.log(request_id, attempt))),
         }
     }
 
@@ -303,66 +309,67 @@ impl Guest {
     pub async fn instantiate(&self) -> wasmtime::Result<impl Send + use<>> {
         let log = self.log(&"instantiate".into(), 0);
         let mut instance = GuestInstance::new(self.store(RequestState::none(), log));
-        instance.start(self.handler()).await?;
+        instance.start(self.prepared()).await?;
         Ok(instance)
     }
 
     /// Returns the idle instances, if instances may serve more than one request.
-    pub(crate) fn shelf(&self) -> Option<&Arc<IdleInstances>> {
-        self.shelf.as_ref()
+    pub(crate) fn idle_instances(&self) -> Option<&Arc<IdleInstances>> {
+        self.idle_instances.as_ref()
     }
 
     /// Returns the number of idle instances, or `None` if the guest's instances are never reused.
-    pub fn parked(&self) -> Option<usize> {
-        self.shelf().map(|shelf| shelf.len())
+    pub fn idle_count(&self) -> Option<usize> {
+        self.idle_instances()
+            .map(|idle_instances| idle_instances.len())
     }
 
     /// Drops the idle instances and keeps no further ones, because this version gets no new requests.
     pub(crate) fn keep_no_instances(&self) {
-        if let Some(shelf) = self.shelf() {
-            shelf.close();
+        if let Some(idle_instances) = self.idle_instances() {
+            idle_instances.close();
         }
     }
 
     /// Makes a store for one run.
-    fn store(&self, caller: RequestState, log: GuestLog) -> Store<GuestContext> {
+    fn store(&self, request_state: RequestState, log: GuestLog) -> Store<GuestContext> {
         let outbound = OutboundClient {
             hosts: Arc::clone(self.outbound_hosts()),
-            account: caller.account.clone(),
+            accounting: request_state.accounting.clone(),
             tally: MemoryTally::new(self.code.limits.memory_bytes_max),
-            pool: Arc::clone(&self.code.rights.outbound),
+            pool: Arc::clone(&self.code.resources.outbound),
             calls_max: self.code.limits.outbound_calls_max,
-            patience: self.code.limits.deadline,
+            timeout_max: self.code.limits.deadline,
         };
         let environment = Arc::clone(&self.code.environment);
         context::store(
-            &self.code.rights.engine,
+            &self.code.resources.engine,
             &self.code.limits,
             ContextParts {
                 environment,
                 outbound,
-                caller,
+                request_state,
                 log,
             },
         )
     }
 
     /// Makes one instance and drops it, so that a component that cannot start fails here and not for a visitor.
-    /// `places` are separate permits, so that a new version need not wait behind the requests of the old one.
-    pub(crate) fn try_once(&self, places: &Semaphore) -> Result<(), LoadError> {
+    /// `permits` are separate permits, so that a new version need not wait behind the requests of the old one.
+    pub(crate) fn try_once(&self, permits: &Semaphore) -> Result<(), LoadError> {
         let refuse = |reason: String| LoadError::NotInstantiable {
             world: self.world(),
             reason,
         };
-        let start_max = self.code.limits.deadline.min(limits::ADMISSION_DEADLINE);
+        let start_max = self.code.limits.deadline.min(limits::DEPLOY_DEADLINE);
         let attempt = async {
             // Each holder of a permit is done within `start_max`, so this wait ends.
-            let permit = places
+            let permit = permits
                 .acquire()
                 .await
                 .map_err(|closed| refuse(closed.to_string()))?;
             let mut store = self.store(RequestState::none(), self.log(&"load".into(), 0));
-            let made = self.code.handler.pre().instantiate_async(&mut store);
+            let made = self.code.prepared.pre().instantiate_async(&mut store);
             let made = tokio::time::timeout(start_max, made).await;
             let refused_memory = store.data().refused_memory(&self.code.limits);
             store.data().log.finish();

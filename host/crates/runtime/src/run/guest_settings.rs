@@ -1,5 +1,4 @@
-//! The settings of one guest, and how its versions replace one another. This module does not read the configuration file. `app` fills
-//! these types in.
+//! The settings of one guest, and how its versions replace one another. The configuration fills these types in.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::settings::{GuestLimits, StreamPolicy};
 use cloakroom_base::limits;
 use cloakroom_session::VisitStart;
 
-/// The configuration of one guest. `Debug` omits the environment.
+/// The configuration of one guest. `Debug` omits the values of the environment, which may be secrets.
 #[derive(Clone, PartialEq)]
 pub struct GuestSettings {
     /// The guest's name in routes, logs and metrics.
@@ -37,15 +36,37 @@ pub struct GuestSettings {
     pub rollout: Rollout,
 }
 
+impl GuestSettings {
+    /// Creates the settings of a guest that has no grants and no environment.
+    pub fn new(name: impl Into<String>, component: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            component: component.into(),
+            grants: GuestGrants::default(),
+            start: VisitStart::default(),
+            stream: StreamPolicy::default(),
+            reuse: 1,
+            environment: Vec::new(),
+            limits: GuestLimits::default(),
+            rollout: Rollout::default(),
+        }
+    }
+}
+
 impl std::fmt::Debug for GuestSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let variables: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
         f.debug_struct("GuestSettings")
             .field("name", &self.name)
             .field("component", &self.component)
             .field("grants", &self.grants)
+            .field("start", &self.start)
+            .field("stream", &self.stream)
+            .field("reuse", &self.reuse)
+            .field("environment", &variables)
             .field("limits", &self.limits)
             .field("rollout", &self.rollout)
-            .finish_non_exhaustive()
+            .finish()
     }
 }
 
@@ -148,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_of_a_visitor_is_the_same_in_every_release() {
+    fn the_canary_position_of_a_visitor_is_the_same_in_every_release() {
         let one = ComponentDigest::of(b"one");
         assert_eq!(place(0, &one), 0.7040854928621293);
         assert_eq!(place(7, &one), 0.5580893623209926);

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_uri_says_the_authority_or_the_host_header_does() {
+    fn the_authority_is_taken_from_the_uri_or_else_the_host_header() {
         assert_eq!(
             incoming("/a?b", Some("example.com:81")).authority,
             "example.com:81"

@@ -137,7 +137,7 @@ impl SeenClients {
 
 impl fmt::Debug for VersionHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Health")
+        f.debug_struct("VersionHealth")
             .field("thresholds", &self.thresholds)
             .field("has_tripped", &self.has_tripped)
             .finish_non_exhaustive()
@@ -161,15 +161,15 @@ impl VersionHealth {
     }
 
     /// Adds metrics in which failures are counted as well.
-    pub(crate) fn counted_in(self, metrics: Arc<VersionMetrics>) -> Self {
+    pub(crate) fn with_metrics(self, metrics: Arc<VersionMetrics>) -> Self {
         let metrics = Some(metrics);
         Self { metrics, ..self }
     }
 
     /// Counts a request that has ended. A request without a client is attributed to no client.
-    pub(crate) fn note(&self, conduct: RequestOutcome, client: Option<PeerKey>) {
+    pub(crate) fn note(&self, outcome: RequestOutcome, client: Option<PeerKey>) {
         if let Some(metrics) = &self.metrics {
-            match conduct {
+            match outcome {
                 RequestOutcome::Trapped => metrics.trapped(),
                 RequestOutcome::Late => metrics.late(),
                 RequestOutcome::Served | RequestOutcome::Errored => {}
@@ -177,35 +177,35 @@ impl VersionHealth {
         }
         let part = self.part(Instant::now());
         let bucket = &self.buckets[(part % BUCKETS as u64) as usize];
-        bucket.turn_to(part);
+        bucket.advance_to(part);
         bucket.requests.fetch_add(1, Ordering::Relaxed);
         if let Some((client, thresholds)) = client.zip(self.thresholds.as_ref()) {
             let max = thresholds.clients_min.min(CLIENTS_MAX);
-            bucket.clients[conduct as usize].add(hash(client), max);
+            bucket.clients[outcome as usize].add(hash(client), max);
         }
-        let failures = match conduct {
+        let failures = match outcome {
             RequestOutcome::Served => return,
             RequestOutcome::Errored => &bucket.errors,
             RequestOutcome::Trapped => &bucket.traps,
             RequestOutcome::Late => &bucket.deadline_misses,
         };
         failures.fetch_add(1, Ordering::Relaxed);
-        if self.is_sick() && !self.has_tripped.swap(true, Ordering::Relaxed) {
+        if self.exceeds_thresholds() && !self.has_tripped.swap(true, Ordering::Relaxed) {
             self.tripped.notify_one();
         }
     }
 
     /// Returns the counts within the window.
-    pub(crate) fn tally(&self) -> WindowCounts {
+    pub(crate) fn window_counts(&self) -> WindowCounts {
         let part = self.part(Instant::now());
-        let mut tally = WindowCounts::default();
+        let mut counts = WindowCounts::default();
         for bucket in self.within(part) {
-            tally.requests += bucket.requests.load(Ordering::Relaxed);
-            tally.errors += bucket.errors.load(Ordering::Relaxed);
-            tally.traps += bucket.traps.load(Ordering::Relaxed);
-            tally.deadline_misses += bucket.deadline_misses.load(Ordering::Relaxed);
+            counts.requests += bucket.requests.load(Ordering::Relaxed);
+            counts.errors += bucket.errors.load(Ordering::Relaxed);
+            counts.traps += bucket.traps.load(Ordering::Relaxed);
+            counts.deadline_misses += bucket.deadline_misses.load(Ordering::Relaxed);
         }
-        tally
+        counts
     }
 
     fn within(&self, part: u64) -> impl Iterator<Item = &WindowBucket> {
@@ -216,9 +216,9 @@ impl VersionHealth {
 
     /// Returns how many clients had requests with this outcome within the window. Each part of the window counts at most
     /// [`FailureThresholds::clients_min`] clients, so a result above that may be too low.
-    fn clients(&self, conduct: RequestOutcome) -> usize {
+    fn clients(&self, outcome: RequestOutcome) -> usize {
         let buckets = self.within(self.part(Instant::now()));
-        let clients = buckets.flat_map(|bucket| bucket.clients[conduct as usize].iter());
+        let clients = buckets.flat_map(|bucket| bucket.clients[outcome as usize].iter());
         clients.collect::<HashSet<_>>().len()
     }
 
@@ -229,31 +229,35 @@ impl VersionHealth {
         }
     }
 
-    fn is_sick(&self) -> bool {
+    fn exceeds_thresholds(&self) -> bool {
         let Some(thresholds) = &self.thresholds else {
             return false;
         };
-        let tally = self.tally();
+        let counts = self.window_counts();
         let is_above =
-            |count: u32, share_max: f64| f64::from(count) > share_max * f64::from(tally.requests);
+            |count: u32, share_max: f64| f64::from(count) > share_max * f64::from(counts.requests);
         // One client that knows how to make a request fail must not cause the rollback of a version that is good for all others.
-        let is_proof = |conduct| {
+        let is_proof = |outcome| {
             self.clients(RequestOutcome::Served) < thresholds.clients_min
-                || self.clients(conduct) >= thresholds.clients_min
+                || self.clients(outcome) >= thresholds.clients_min
         };
         let kinds = [
-            (RequestOutcome::Errored, tally.errors, thresholds.errors_max),
-            (RequestOutcome::Trapped, tally.traps, thresholds.traps_max),
+            (
+                RequestOutcome::Errored,
+                counts.errors,
+                thresholds.errors_max,
+            ),
+            (RequestOutcome::Trapped, counts.traps, thresholds.traps_max),
             (
                 RequestOutcome::Late,
-                tally.deadline_misses,
+                counts.deadline_misses,
                 thresholds.deadline_misses_max,
             ),
         ];
-        tally.requests >= thresholds.requests_min
+        counts.requests >= thresholds.requests_min
             && kinds
                 .into_iter()
-                .any(|(conduct, count, max)| is_above(count, max) && is_proof(conduct))
+                .any(|(outcome, count, max)| is_above(count, max) && is_proof(outcome))
     }
 
     fn part(&self, now: Instant) -> u64 {
@@ -266,15 +270,15 @@ impl VersionHealth {
 impl WindowBucket {
     /// Empties the bucket if it holds an older part of time. A request that ends at the same instant may be lost: the window is an
     /// estimate, not an exact count.
-    fn turn_to(&self, part: u64) {
+    fn advance_to(&self, part: u64) {
         let held = self.part.load(Ordering::Relaxed);
         if held >= part {
             return;
         }
-        let turned = self
+        let advanced = self
             .part
             .compare_exchange(held, part, Ordering::Relaxed, Ordering::Relaxed);
-        if turned.is_ok() {
+        if advanced.is_ok() {
             for count in [
                 &self.requests,
                 &self.errors,

@@ -12,9 +12,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
@@ -30,13 +31,13 @@ pub(crate) struct IdleInstances {
     idle_max: Duration,
     /// Permits for idle instances, shared by all guests of the engine. The engine's pool has a slot for each permit, in
     /// addition to the slots of running instances.
-    places: Arc<Semaphore>,
-    lane: Arc<BackgroundPool>,
-    parked: Mutex<ParkedInstance>,
+    permits: Arc<Semaphore>,
+    background: Arc<BackgroundPool>,
+    state: Mutex<IdleState>,
 }
 
 #[derive(Default)]
-struct ParkedInstance {
+struct IdleState {
     /// Each with the time at which it became idle. The most recent one is at the back.
     instances: VecDeque<(Instant, Box<IdleInstance>)>,
     /// Set when the version takes no new requests.
@@ -44,20 +45,20 @@ struct ParkedInstance {
     sweeper: Option<IdleSweeper>,
 }
 
-/// An instance that has served a request successfully. It becomes idle with [`IdleInstance::park`]. Dropping it drops the
+/// An instance that has served a request successfully. It becomes idle with [`IdleInstance::make_idle`]. Dropping it drops the
 /// instance.
 pub(crate) struct IdleInstance {
     // The field order matters: the instance's pool slot must be free before its permit goes to another instance.
     instance: GuestInstance,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     /// Ends the body of the request that the instance has served.
     request_body: BodyEnder,
-    shelf: Weak<IdleInstances>,
+    idle_instances: Weak<IdleInstances>,
 }
 
 impl fmt::Debug for IdleInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").finish_non_exhaustive()
+        f.debug_struct("IdleInstance").finish_non_exhaustive()
     }
 }
 
@@ -65,20 +66,20 @@ impl IdleInstances {
     pub(crate) fn new(
         uses_max: u32,
         idle_max: Duration,
-        places: Arc<Semaphore>,
-        lane: Arc<BackgroundPool>,
+        permits: Arc<Semaphore>,
+        background: Arc<BackgroundPool>,
     ) -> Arc<Self> {
         Arc::new(Self {
             uses_max,
             idle_max,
-            places,
-            lane,
-            parked: Mutex::default(),
+            permits,
+            background,
+            state: Mutex::default(),
         })
     }
 
     /// Keeps an instance that has served a request, if it may serve another one and an idle permit is free. Must be
-    /// called before the instance gives up its running permit. The instance can be reused only after [`IdleInstance::park`].
+    /// called before the instance gives up its running permit. The instance can be reused only after [`IdleInstance::make_idle`].
     pub(crate) fn keep(
         self: &Arc<Self>,
         mut instance: GuestInstance,
@@ -87,82 +88,77 @@ impl IdleInstances {
         if !instance.retire(self.uses_max) {
             return None;
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         Some(Box::new(IdleInstance {
             instance,
-            _place: place,
+            _permit: permit,
             request_body,
-            shelf: Arc::downgrade(self),
+            idle_instances: Arc::downgrade(self),
         }))
     }
 
     /// Takes the instance that became idle most recently, and frees its idle permit. The caller must hold a running
     /// permit.
     pub(crate) fn take(&self) -> Option<GuestInstance> {
-        let (_, kept) = self.lock().instances.pop_back()?;
-        Some(kept.instance)
+        let (_, idle) = self.state.lock().instances.pop_back()?;
+        Some(idle.instance)
     }
 
     /// Returns the number of idle instances.
     pub(crate) fn len(&self) -> usize {
-        self.lock().instances.len()
+        self.state.lock().instances.len()
     }
 
     /// Drops all idle instances and accepts no further ones.
     pub(crate) fn close(&self) {
-        let mut parked = self.lock();
-        parked.is_closed = true;
-        parked.sweeper = None;
-        let instances = std::mem::take(&mut parked.instances);
-        drop(parked);
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.sweeper = None;
+        let instances = std::mem::take(&mut state.instances);
+        drop(state);
         self.drop_aside(instances);
     }
 
     /// Returns the number of free idle permits, over all guests of the engine.
     #[cfg(test)]
-    pub(crate) fn places_free(&self) -> usize {
-        self.places.available_permits()
+    pub(crate) fn permits_free(&self) -> usize {
+        self.permits.available_permits()
     }
 
-    fn put(self: &Arc<Self>, kept: Box<IdleInstance>) {
-        let mut parked = self.lock();
-        if parked.is_closed {
+    fn put(self: &Arc<Self>, idle: Box<IdleInstance>) {
+        let mut state = self.state.lock();
+        if state.is_closed {
             // Dropping an instance is slow, so release the lock first.
-            drop(parked);
-            return drop(kept);
+            drop(state);
+            return drop(idle);
         }
-        parked.instances.push_back((Instant::now(), kept));
-        if parked.sweeper.as_ref().is_none_or(IdleSweeper::is_over) {
-            parked.sweeper = Some(IdleSweeper::start(self));
+        state.instances.push_back((Instant::now(), idle));
+        if state.sweeper.as_ref().is_none_or(IdleSweeper::is_over) {
+            state.sweeper = Some(IdleSweeper::start(self));
         }
     }
 
     /// Drops the instances that were idle for too long. Returns the time of the next sweep, if any instance is left.
     fn sweep(&self) -> Option<Instant> {
-        let mut parked = self.lock();
+        let mut state = self.state.lock();
         let now = Instant::now();
         let is_due = |(since, _): &(Instant, Box<IdleInstance>)| *since + self.idle_max <= now;
-        let due = parked.instances.iter().take_while(|it| is_due(it)).count();
-        let idle: VecDeque<_> = parked.instances.drain(..due).collect();
-        let next = parked.instances.front().map(|(since, _)| *since);
+        let due = state.instances.iter().take_while(|it| is_due(it)).count();
+        let idle: VecDeque<_> = state.instances.drain(..due).collect();
+        let next = state.instances.front().map(|(since, _)| *since);
         if next.is_none() {
             // The sweeper ends after this sweep. The next instance that becomes idle starts another one.
-            parked.sweeper = None;
+            state.sweeper = None;
         }
-        drop(parked);
+        drop(state);
         self.drop_aside(idle);
         Some(next? + self.idle_max)
     }
 
     fn drop_aside(&self, instances: VecDeque<(Instant, Box<IdleInstance>)>) {
         if !instances.is_empty() {
-            self.lane.drop_aside(instances);
+            self.background.drop_aside(instances);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ParkedInstance> {
-        // No code panics while it holds the lock.
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,11 +167,11 @@ impl IdleInstance {
     /// its response has been passed on.
     ///
     /// Must be called within a tokio runtime.
-    pub(crate) fn park(self: Box<Self>) {
+    pub(crate) fn make_idle(self: Box<Self>) {
         // The guest may still hold the request's body, and the client's connection must not wait for that.
         self.request_body.close();
-        if let Some(shelf) = self.shelf.upgrade() {
-            shelf.put(self);
+        if let Some(idle_instances) = self.idle_instances.upgrade() {
+            idle_instances.put(self);
         }
     }
 }
@@ -190,13 +186,16 @@ impl Drop for IdleInstances {
 struct IdleSweeper(AbortHandle);
 
 impl IdleSweeper {
-    fn start(shelf: &Arc<IdleInstances>) -> Self {
-        let (shelf, idle_max) = (Arc::downgrade(shelf), shelf.idle_max);
+    fn start(idle_instances: &Arc<IdleInstances>) -> Self {
+        let (idle_instances, idle_max) = (Arc::downgrade(idle_instances), idle_instances.idle_max);
         let task = tokio::spawn(async move {
             let mut next = Instant::now() + idle_max;
             loop {
                 tokio::time::sleep_until(next.into()).await;
-                match shelf.upgrade().and_then(|shelf| shelf.sweep()) {
+                match idle_instances
+                    .upgrade()
+                    .and_then(|idle_instances| idle_instances.sweep())
+                {
                     Some(later) => next = later,
                     None => return,
                 }

@@ -81,12 +81,12 @@ impl GuestInstance {
     /// Fails if the component cannot start.
     pub(crate) async fn start(
         &mut self,
-        handler: &PreparedGuest,
+        prepared: &PreparedGuest,
     ) -> Result<(&mut Store<GuestContext>, &InstanceExports)> {
         self.uses += 1;
         let exports = match self.exports.take() {
             Some(exports) => exports,
-            None => handler.instantiate(&mut self.store).await?,
+            None => prepared.instantiate(&mut self.store).await?,
         };
         Ok((&mut self.store, self.exports.insert(exports)))
     }
@@ -106,9 +106,14 @@ impl GuestInstance {
     }
 
     /// Prepares the instance for another request.
-    pub(crate) fn renew(&mut self, caller: RequestState, request_id: &Arc<str>, attempt: u32) {
+    pub(crate) fn renew(
+        &mut self,
+        request_state: RequestState,
+        request_id: &Arc<str>,
+        attempt: u32,
+    ) {
         let context = self.store.data_mut();
-        context.take_up_request(caller);
+        context.start_request(request_state);
         context.log.renew(request_id, attempt);
         // The last tick has long passed, so without this the guest would yield its thread before its first instruction.
         self.store.set_epoch_deadline(1);

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_must_be_as_long_as_its_head_promises() {
+    fn a_response_body_must_match_its_content_length() {
         let mut meter = meter(Method::GET, 200, Some("3"), None).unwrap();
         meter.count(2).unwrap();
         assert!(meter.end().is_err());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_body_may_promise_one() {
+    fn bodiless_responses_may_have_a_content_length() {
         for (method, status) in [
             (Method::HEAD, 200),
             (Method::GET, 304),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_for_what_is_promised_and_for_what_comes() {
+    fn the_body_limit_applies_to_the_content_length_and_to_sent_bytes() {
         assert!(matches!(
             meter(Method::GET, 200, Some("4"), Some(3)),
             Err(GuestFailure::ResponseTooLarge { bytes_max: 3 })

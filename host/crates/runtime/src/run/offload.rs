@@ -21,7 +21,6 @@ use crate::run::background::{BackgroundPool, SlowHistory};
 use crate::run::concurrency::InstancePermit;
 use crate::run::error::GuestFailure;
 use crate::run::idle::IdleInstance;
-use cloakroom_base::limits::LANE_THRESHOLD;
 use cloakroom_base::quota::ClientConnection;
 
 /// The guest's work, including its instance.
@@ -42,8 +41,8 @@ struct OffloadJob {
 /// The data that a run needs to enter the background pool.
 #[derive(Clone)]
 pub(crate) struct OffloadTerms {
-    pub(crate) lane: Arc<BackgroundPool>,
-    pub(crate) habit: Arc<SlowHistory>,
+    pub(crate) background: Arc<BackgroundPool>,
+    pub(crate) slow_history: Arc<SlowHistory>,
     /// The guest and the connection that its turns are attributed to.
     pub(crate) guest: Arc<str>,
     pub(crate) source: ClientConnection,
@@ -67,9 +66,9 @@ pub(crate) struct OffloadableWork {
 
 enum WorkPlace {
     /// On the request's own task.
-    Here(OffloadJob),
-    Lane(Arc<OffloadedRun>),
-    Over,
+    OnTask(OffloadJob),
+    Background(Arc<OffloadedRun>),
+    Ended,
 }
 
 impl OffloadableWork {
@@ -79,44 +78,44 @@ impl OffloadableWork {
             _permit: permit,
         };
         let mut computing = Self {
-            place: WorkPlace::Here(job),
+            place: WorkPlace::OnTask(job),
             computed: terms.computed,
             busy: Duration::ZERO,
+            allowance: terms.background.after,
             terms,
-            allowance: LANE_THRESHOLD,
         };
-        if computing.terms.habit.is_slow() {
-            computing.move_to_lane();
+        if computing.terms.slow_history.is_slow() {
+            computing.move_to_background();
         }
         computing
     }
 
     /// Returns whether the work has ended or was dropped.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.place, WorkPlace::Over)
+        matches!(self.place, WorkPlace::Ended)
     }
 
     /// Returns how long the runs for this request have computed, including the last turn of this run.
     pub(crate) fn computed(&self) -> Duration {
         match &self.place {
-            WorkPlace::Lane(ticket) => ticket.computed(),
-            WorkPlace::Here(_) | WorkPlace::Over => self.computed,
+            WorkPlace::Background(offloaded) => offloaded.computed(),
+            WorkPlace::OnTask(_) | WorkPlace::Ended => self.computed,
         }
     }
 
     /// Returns how long this run has computed or, in the background pool, wanted to.
     pub(crate) fn busy(&self) -> Duration {
         match &self.place {
-            WorkPlace::Lane(ticket) => self.busy + ticket.busy(),
-            WorkPlace::Here(_) | WorkPlace::Over => self.busy,
+            WorkPlace::Background(offloaded) => self.busy + offloaded.busy(),
+            WorkPlace::OnTask(_) | WorkPlace::Ended => self.busy,
         }
     }
 
     /// Returns whether it computes now or is about to.
-    pub(crate) fn is_at_its_turn(&self) -> bool {
+    pub(crate) fn is_runnable(&self) -> bool {
         match &self.place {
-            WorkPlace::Lane(ticket) => ticket.is_at_its_turn(),
-            WorkPlace::Here(_) | WorkPlace::Over => false,
+            WorkPlace::Background(offloaded) => offloaded.is_runnable(),
+            WorkPlace::OnTask(_) | WorkPlace::Ended => false,
         }
     }
 
@@ -128,13 +127,13 @@ impl OffloadableWork {
 
     /// Lets work end that is done and knows that it may end, on the calling task. Returns the instance that it leaves.
     pub(crate) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Box<IdleInstance>> {
-        if let WorkPlace::Lane(ticket) = &self.place
-            && let Some(job) = ticket.take_back()
+        if let WorkPlace::Background(offloaded) = &self.place
+            && let Some(job) = offloaded.take_back()
         {
             (self.computed, self.busy) = (self.computed(), self.busy());
-            self.place = WorkPlace::Here(job);
+            self.place = WorkPlace::OnTask(job);
         }
-        match self.poll_here(cx) {
+        match self.poll_on_task(cx) {
             Poll::Ready(Ok(instance)) => instance,
             // Part of the work still runs or has failed, so its instance is dropped.
             Poll::Ready(Err(_)) | Poll::Pending => {
@@ -145,25 +144,27 @@ impl OffloadableWork {
     }
 
     fn note_end(&self) {
-        if self.computed().saturating_sub(self.terms.computed) < LANE_THRESHOLD {
-            self.terms.habit.was_quick();
+        if self.computed().saturating_sub(self.terms.computed) < self.terms.background.after {
+            self.terms.slow_history.record_quick();
         }
     }
 
     /// Drops the work, whether or not it is done.
     pub(crate) fn drop_work(&mut self) {
         (self.computed, self.busy) = (self.computed(), self.busy());
-        if let WorkPlace::Lane(ticket) = std::mem::replace(&mut self.place, WorkPlace::Over) {
-            ticket.cancel();
+        if let WorkPlace::Background(offloaded) =
+            std::mem::replace(&mut self.place, WorkPlace::Ended)
+        {
+            offloaded.cancel();
         }
     }
 
     /// Lets the guest compute, on the calling task or in the background pool. In the latter case the caller is woken after the turn.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
-        if let WorkPlace::Lane(ticket) = &self.place {
-            match ticket.go_on(cx.waker()) {
+        if let WorkPlace::Background(offloaded) = &self.place {
+            match offloaded.resume(cx.waker()) {
                 ResumeDecision::Wait => return Poll::Pending,
-                ResumeDecision::Over(result) => {
+                ResumeDecision::Ended(result) => {
                     self.end();
                     return Poll::Ready(result);
                 }
@@ -171,18 +172,18 @@ impl OffloadableWork {
                     self.drop_work();
                     resume_unwind(panic);
                 }
-                ResumeDecision::Here(job, earned) => {
+                ResumeDecision::OnTask(job, earned) => {
                     (self.computed, self.busy) = (self.computed(), self.busy());
                     self.allowance = earned;
-                    self.place = WorkPlace::Here(job);
+                    self.place = WorkPlace::OnTask(job);
                 }
             }
         }
-        self.poll_here(cx)
+        self.poll_on_task(cx)
     }
 
-    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
-        let WorkPlace::Here(job) = &mut self.place else {
+    fn poll_on_task(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        let WorkPlace::OnTask(job) = &mut self.place else {
             return Poll::Pending;
         };
         let started = Instant::now();
@@ -194,21 +195,21 @@ impl OffloadableWork {
         self.allowance = self.allowance.saturating_sub(took);
         match polled {
             Poll::Ready(result) => {
-                self.place = WorkPlace::Over;
+                self.place = WorkPlace::Ended;
                 self.note_end();
                 Poll::Ready(result)
             }
             Poll::Pending => match self.terms.passed(self.computed) {
                 Some(failure) => {
-                    self.place = WorkPlace::Over;
+                    self.place = WorkPlace::Ended;
                     Poll::Ready(Err(failure))
                 }
                 None => {
                     if self.allowance.is_zero() {
-                        self.terms.habit.was_slow();
-                        self.move_to_lane();
-                    } else if took >= TURN && self.terms.habit.is_slow() {
-                        self.move_to_lane();
+                        self.terms.slow_history.record_slow();
+                        self.move_to_background();
+                    } else if took >= TURN && self.terms.slow_history.is_slow() {
+                        self.move_to_background();
                     }
                     Poll::Pending
                 }
@@ -216,10 +217,11 @@ impl OffloadableWork {
         }
     }
 
-    fn move_to_lane(&mut self) {
-        if let WorkPlace::Here(job) = std::mem::replace(&mut self.place, WorkPlace::Over) {
+    fn move_to_background(&mut self) {
+        if let WorkPlace::OnTask(job) = std::mem::replace(&mut self.place, WorkPlace::Ended) {
             let terms = self.terms.clone();
-            self.place = WorkPlace::Lane(Arc::new(OffloadedRun::new(job, terms, self.computed)));
+            self.place =
+                WorkPlace::Background(Arc::new(OffloadedRun::new(job, terms, self.computed)));
         }
     }
 }

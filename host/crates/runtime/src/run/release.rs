@@ -131,7 +131,7 @@ impl UnreleasedRun {
 
     /// Returns whether the guest neither computes nor waits for its turn to compute.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.run.is_at_its_turn()
+        !self.run.is_runnable()
     }
 
     /// Returns how long the guest has computed for its request so far.

@@ -33,14 +33,16 @@ pub struct GuestRequest {
     pub deadline: Deadline,
     /// Its reservation among the requests in progress. The reservation's peer pays for the memory that is kept for the
     /// client. It also identifies the client where failures have to come from several clients.
-    pub place: Option<Reservation>,
+    pub reservation: Option<Reservation>,
 }
 
 impl GuestRequest {
     /// Returns the connection that the request arrived on.
     pub(crate) fn source(&self) -> ClientConnection {
-        let place = self.place.as_ref();
-        place.map_or_else(ClientConnection::default, |place| place.peer().source())
+        let reservation = self.reservation.as_ref();
+        reservation.map_or_else(ClientConnection::default, |reservation| {
+            reservation.peer().source()
+        })
     }
 }
 

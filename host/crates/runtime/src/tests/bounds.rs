@@ -47,7 +47,7 @@ async fn timed<F: Future>(future: F) -> (F::Output, Duration) {
 }
 
 #[tokio::test]
-async fn every_call_has_a_largest_argument() {
+async fn every_host_call_has_a_maximum_argument_size() {
     let guest = guest("fixture-faults");
     for (target, expected) in CASES {
         let (answer, longest) = timed(get(&guest, target)).await;
@@ -72,7 +72,7 @@ async fn every_call_has_a_largest_argument() {
 }
 
 #[tokio::test]
-async fn what_the_host_keeps_counts_against_the_memory_limit() {
+async fn resources_kept_by_the_host_count_against_the_memory_limit() {
     let memory_bytes_max = 4 << 20;
     for name in ["fixture-faults", "fixture-faults-service"] {
         let guest = limited(name, |limits| limits.memory_bytes_max = memory_bytes_max);
@@ -116,7 +116,7 @@ async fn headers_of_the_request_that_is_served_count_for_each_handle() {
 }
 
 #[tokio::test]
-async fn what_a_guest_drops_makes_room_again() {
+async fn dropped_resources_no_longer_count_against_the_memory_limit() {
     for name in ["fixture-faults", "fixture-faults-service"] {
         let guest = limited(name, |limits| limits.memory_bytes_max = 4 << 20);
         assert_eq!(text(&guest, "/drop-fields?200").await, "held 0\n", "{name}");

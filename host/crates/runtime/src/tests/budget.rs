@@ -71,10 +71,10 @@ fn a_component_beyond_its_share_of_the_pool_is_refused_with_count_limit_and_reme
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn components_at_their_share_fill_every_place_while_another_guest_is_served() {
+async fn components_at_their_budget_fill_the_pool_while_another_guest_is_served() {
     let options = RuntimeOptions {
         instances_max: 12,
-        parked_instances_max: 2,
+        idle_instances_max: 2,
         ..RuntimeOptions::default()
     };
     let runtime = Runtime::new(&options).unwrap();

@@ -95,7 +95,7 @@ async fn without_a_request_there_is_nothing_to_read_and_nothing_to_write() {
 }
 
 #[test]
-fn a_guest_that_imports_no_cookies_says_so() {
+fn a_guest_without_the_cookies_import_is_recognised() {
     for name in ["fixture-hello", "counter"] {
         assert!(!guest(name).interfaces().imports(cookies::NAME), "{name}");
     }

@@ -6,7 +6,7 @@ use crate::FaultParty;
 const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
 
 #[tokio::test]
-async fn a_panic_is_a_trap_and_the_next_request_is_fine() {
+async fn a_panic_is_a_trap_and_the_next_request_is_served() {
     for name in FAULTS {
         let guest = guest(name);
         for _ in 0..3 {
@@ -22,7 +22,7 @@ async fn a_panic_is_a_trap_and_the_next_request_is_fine() {
 }
 
 #[tokio::test]
-async fn unreachable_and_a_full_stack_are_traps() {
+async fn unreachable_and_a_stack_overflow_are_traps() {
     let guest = guest("fixture-faults");
     for target in ["/unreachable", "/stack"] {
         let failure = get(&guest, target).await.unwrap_err();
@@ -34,14 +34,14 @@ async fn unreachable_and_a_full_stack_are_traps() {
 }
 
 #[tokio::test]
-async fn an_exit_in_place_of_an_answer_is_told_apart() {
+async fn an_exit_instead_of_a_response_is_a_distinct_failure() {
     let guest = guest("fixture-faults");
     let failure = get(&guest, "/exit").await.unwrap_err();
     assert!(matches!(failure, GuestFailure::Exit { .. }), "{failure:?}");
 }
 
 #[tokio::test]
-async fn no_response_and_an_error_code_are_told_apart() {
+async fn a_missing_response_and_an_error_code_are_distinct_failures() {
     let guest = guest("fixture-faults");
     assert_eq!(
         get(&guest, "/no-response").await.unwrap_err(),
@@ -71,7 +71,7 @@ async fn an_endless_loop_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn endless_loops_leave_time_for_others() {
+async fn endless_loops_do_not_starve_other_guests() {
     let spinning = limited("fixture-faults", |limits| {
         limits.deadline = Duration::from_secs(1)
     });

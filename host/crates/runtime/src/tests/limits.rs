@@ -24,7 +24,7 @@ async fn a_request_body_comes_back_whole() {
 }
 
 #[tokio::test]
-async fn a_request_body_beyond_its_limit_is_the_clients_fault_whatever_the_guest_makes_of_it() {
+async fn a_request_body_beyond_its_limit_is_always_the_clients_fault() {
     for name in ["fixture-faults", "fixture-faults-service"] {
         let guest = limited(name, |limits| limits.request_body_bytes_max = 10_000);
         let mut invocation = invocation(&guest, Method::POST, "/echo", vec![b'x'; 10_001]);
@@ -41,7 +41,7 @@ async fn a_request_body_beyond_its_limit_is_the_clients_fault_whatever_the_guest
 }
 
 #[tokio::test]
-async fn a_body_too_long_to_keep_makes_one_run_only() {
+async fn a_body_beyond_the_replay_limit_prevents_a_rerun() {
     let guest = limited("fixture-faults", |limits| limits.replay_bytes_max = 1000);
     let mut invocation = invocation(&guest, Method::POST, "/echo", vec![b'x'; 1001]);
     assert_eq!(invocation.replay(), ReplayPolicy::Possible);
@@ -87,7 +87,7 @@ async fn a_huge_body_streams_through() {
 }
 
 #[tokio::test]
-async fn headers_without_end_are_refused_to_the_guest_and_the_host_goes_on() {
+async fn excessive_response_headers_are_refused_and_the_host_continues() {
     let guest = guest("fixture-faults");
     let answer = get(&guest, "/header-bytes?1000").await.unwrap();
     assert_eq!(answer.head.headers["x-long"].len(), 1000);
@@ -107,7 +107,7 @@ async fn headers_without_end_are_refused_to_the_guest_and_the_host_goes_on() {
 }
 
 #[tokio::test]
-async fn no_more_instances_run_than_there_may_be() {
+async fn the_limit_of_running_instances_is_not_exceeded() {
     let options = RuntimeOptions {
         instances_max: 1,
         instance_waiters_max: 1,

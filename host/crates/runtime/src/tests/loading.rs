@@ -33,12 +33,12 @@ fn the_world_and_the_session_are_read_from_the_component() {
 }
 
 #[test]
-fn a_program_for_the_command_line_is_told_what_a_handler_exports() {
+fn a_command_line_component_is_refused_with_the_required_export() {
     let error = runtime().load(settings("fixture-command")).unwrap_err();
-    let said = error.to_string();
+    let text = error.to_string();
     assert!(
-        said.contains("command-line program") && said.contains("wasi:http/incoming-handler@0.2"),
-        "{said}"
+        text.contains("command-line program") && text.contains("wasi:http/incoming-handler@0.2"),
+        "{text}"
     );
 }
 
@@ -171,11 +171,11 @@ fn a_start_function_that_spins_is_refused_within_the_admission_deadline() {
     };
     assert!(patient(Duration::from_millis(200)) < Duration::from_secs(4));
     let long = patient(Duration::from_secs(3600));
-    assert!(long >= cloakroom_base::limits::ADMISSION_DEADLINE && long < Duration::from_secs(30));
+    assert!(long >= cloakroom_base::limits::DEPLOY_DEADLINE && long < Duration::from_secs(30));
 }
 
 #[test]
-fn a_guest_knows_what_it_was_made_of() {
+fn a_guest_has_the_digest_size_imports_and_exports_of_its_component() {
     let bytes = std::fs::read(component("counter")).unwrap();
     let guest = runtime().load_bytes(settings("counter"), &bytes).unwrap();
     assert_eq!(guest.component().digest, crate::ComponentDigest::of(&bytes));
@@ -189,7 +189,7 @@ fn a_guest_knows_what_it_was_made_of() {
 }
 
 #[test]
-fn bytes_beyond_the_limit_are_refused_unseen() {
+fn a_component_beyond_the_size_limit_is_refused_unparsed() {
     let bytes = vec![0; (64 << 20) + 1];
     let error = runtime()
         .load_bytes(settings("counter"), &bytes)
@@ -198,7 +198,7 @@ fn bytes_beyond_the_limit_are_refused_unseen() {
 }
 
 #[tokio::test]
-async fn kept_code_serves_as_compiled_code_does() {
+async fn cached_code_serves_like_compiled_code() {
     let folder = tempfile::tempdir().unwrap();
     let keeping = || {
         Runtime::new(&RuntimeOptions {
@@ -210,10 +210,10 @@ async fn kept_code_serves_as_compiled_code_does() {
     };
     for name in ["fixture-hello", "counter-service"] {
         let compiled = keeping().load(settings(name)).unwrap();
-        let kept = keeping().load(settings(name)).unwrap();
-        assert_eq!(compiled.component(), kept.component());
-        let [compiled, kept] = [compiled, kept].map(Arc::new);
-        assert_eq!(text(&compiled, "/").await, text(&kept, "/").await);
+        let cached = keeping().load(settings(name)).unwrap();
+        assert_eq!(compiled.component(), cached.component());
+        let [compiled, cached] = [compiled, cached].map(Arc::new);
+        assert_eq!(text(&compiled, "/").await, text(&cached, "/").await);
     }
     let files = std::fs::read_dir(folder.path().join("code")).unwrap();
     assert_eq!(files.count(), 3, "the key and two files of code");

@@ -78,7 +78,7 @@ async fn a_connection_that_is_refused_is_an_error_and_counts_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_holds_a_guest_no_longer_than_its_deadline() {
+async fn a_silent_server_delays_a_guest_only_until_its_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut settings = settings("fixture-session");

@@ -19,18 +19,18 @@ fn importing(name: &str, exports: &str) -> String {
 }
 
 #[test]
-fn an_older_component_is_told_to_be_built_again() {
+fn an_outdated_component_is_refused_with_the_advice_to_rebuild() {
     let in_02 = OUTDATED.to_owned();
     let in_03 = OUTDATED.replace("incoming-handler@0.2.10", "handler@0.3.0");
     for text in [in_02, in_03] {
         let error = fit(&text).unwrap_err();
-        let said = error.to_string();
-        assert!(said.contains(REMEDY), "{said}");
+        let message = error.to_string();
+        assert!(message.contains(REMEDY), "{message}");
         // The types of `cookies` have new names and are the same: no call of it would fail.
         let LoadError::Outdated { imports } = error else {
-            panic!("{said}");
+            panic!("{message}");
         };
-        assert_eq!(imports, ["cloakroom:http/session@0.1.0"], "{said}");
+        assert_eq!(imports, ["cloakroom:http/session@0.1.0"], "{message}");
     }
 }
 
@@ -54,7 +54,7 @@ fn each_interface_is_named_that_has_other_types() {
 }
 
 #[test]
-fn a_later_function_and_a_later_version_are_not_called_older() {
+fn components_with_newer_interfaces_are_not_reported_as_outdated() {
     let later = r#"(export "rename" (func (param "to" string)))"#;
     for (name, exports) in [
         ("cloakroom:http/session@0.1.0", later),

@@ -1,8 +1,8 @@
 //! The output of guests as events of the host's log: their time, their order and their guest.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
@@ -22,7 +22,7 @@ impl Events {
     }
 
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }
 
@@ -31,7 +31,7 @@ impl<S: Subscriber> Layer<S> for Events {
         if event.metadata().target() == "guest" {
             let mut line = Line::default();
             event.record(&mut line);
-            let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut events = self.0.lock();
             events.push(format!("{}{}", line.fields, line.message));
         }
     }
@@ -99,7 +99,7 @@ async fn the_lines_of_a_run_that_failed_are_logged_with_where_it_trapped() {
 }
 
 #[tokio::test]
-async fn lines_are_held_until_the_release_and_pass_through_behind_it() {
+async fn lines_are_held_until_the_release_and_then_logged_directly() {
     let guest = guest("fixture-session");
     let (events, _guard) = Events::capture();
     let script = "log one\nsleep 20\nhead\nbody 100000\nlog two";
@@ -125,7 +125,7 @@ async fn lines_are_held_until_the_release_and_pass_through_behind_it() {
 }
 
 #[tokio::test]
-async fn a_flood_says_how_many_lines_were_dropped() {
+async fn the_number_of_dropped_lines_is_logged() {
     let guest = limited("fixture-faults", |limits| limits.log_lines_max = 10);
     let (events, _guard) = Events::capture();
     assert_eq!(text(&guest, "/log-flood?5000").await, "printed\n");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::versions::{admission, deployment, proposal};
+use super::versions::{deploy_request, deployer, deployment};
 use super::*;
 use crate::{ComponentSource, DeployError, DeployRequest};
 
@@ -206,20 +206,20 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
 }
 
 #[tokio::test]
-async fn each_is_refused_with_its_reason_while_the_live_version_serves_on() {
+async fn each_bad_component_is_refused_while_the_live_version_serves() {
     let deployment = deployment(|settings| settings.limits.deadline = Duration::from_millis(300));
-    let admission = admission();
-    let good = proposal(std::fs::read(component("fixture-hello")).unwrap().into());
-    admission.admit(&deployment, good).await.unwrap();
+    let deployer = deployer();
+    let good = deploy_request(std::fs::read(component("fixture-hello")).unwrap().into());
+    deployer.deploy(&deployment, good).await.unwrap();
 
-    for (what, bytes, said) in corpus() {
+    for (what, bytes, expected) in corpus() {
         let started_at = Instant::now();
-        let refused = admission.admit(&deployment, proposal(bytes)).await;
+        let refused = deployer.deploy(&deployment, deploy_request(bytes)).await;
         let Err(DeployError::Load(error)) = refused else {
             panic!("{what} got in: {refused:?}");
         };
         let error = error.to_string();
-        assert!(error.contains(said), "{what}: {error}");
+        assert!(error.contains(expected), "{what}: {error}");
         assert!(started_at.elapsed() < Duration::from_secs(5), "{what}");
         let live = deployment.take(|| 0).unwrap();
         assert_eq!(
@@ -230,12 +230,12 @@ async fn each_is_refused_with_its_reason_while_the_live_version_serves_on() {
 }
 
 #[tokio::test]
-async fn files_that_are_none_or_too_large_are_refused_before_they_are_read() {
+async fn missing_and_oversized_files_are_refused_before_they_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let large = folder.path().join("large.wasm");
     let file = std::fs::File::create(&large).unwrap();
     file.set_len(200 << 20).unwrap();
-    for (path, said) in [
+    for (path, expected) in [
         (large, "has 209715200 bytes; a component may have 67108864"),
         (folder.path().to_owned(), "is not a file"),
         (folder.path().join("absent.wasm"), "cannot read"),
@@ -243,10 +243,10 @@ async fn files_that_are_none_or_too_large_are_refused_before_they_are_read() {
         let deployment = deployment(|settings| settings.component = path);
         let from_file = DeployRequest {
             source: ComponentSource::File,
-            ..proposal(Bytes::new())
+            ..deploy_request(Bytes::new())
         };
-        let refused = admission().admit(&deployment, from_file).await.unwrap_err();
-        assert!(refused.to_string().contains(said), "{refused}");
+        let refused = deployer().deploy(&deployment, from_file).await.unwrap_err();
+        assert!(refused.to_string().contains(expected), "{refused}");
         assert!(deployment.live().is_none());
     }
 }

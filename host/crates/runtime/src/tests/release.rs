@@ -7,7 +7,7 @@ use super::*;
 const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
 
 #[tokio::test]
-async fn a_short_answer_is_whole_at_its_release() {
+async fn a_short_response_is_complete_at_its_release() {
     for name in ["fixture-hello", "fixture-faults", "fixture-faults-service"] {
         let released = get(&guest(name), "/").await.unwrap();
         assert_eq!(released.head.status, 200, "{name}");
@@ -18,7 +18,7 @@ async fn a_short_answer_is_whole_at_its_release() {
 }
 
 #[tokio::test]
-async fn a_trap_before_the_release_is_clean_even_behind_head_and_bytes() {
+async fn a_trap_before_the_release_leaks_no_head_or_body_bytes() {
     let guest = guest("fixture-faults");
     for target in ["/trap-after-head", "/half-body"] {
         let failure = get(&guest, target).await.unwrap_err();
@@ -62,7 +62,7 @@ async fn an_endless_loop_after_the_release_is_cut_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_released_body_outlives_the_deadline_as_long_as_it_moves() {
+async fn a_released_body_may_outlast_the_deadline_while_bytes_flow() {
     let guest = limited("fixture-faults", |limits| {
         limits.deadline = Duration::from_millis(100)
     });
@@ -120,7 +120,7 @@ async fn a_guest_configured_to_stream_is_released_with_its_first_bytes() {
 }
 
 #[tokio::test]
-async fn an_answer_to_head_may_promise_what_it_does_not_write() {
+async fn a_head_response_may_have_a_content_length_without_a_body() {
     let guest = guest("fixture-hello");
     let released = run(&mut invocation(&guest, Method::HEAD, "/", ""))
         .await

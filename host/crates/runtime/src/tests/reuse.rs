@@ -33,7 +33,7 @@ pub(crate) async fn served(guest: &Arc<Guest>) -> u32 {
 }
 
 #[tokio::test]
-async fn an_instance_serves_so_many_requests_and_then_there_is_another() {
+async fn an_instance_is_replaced_after_the_configured_number_of_requests() {
     for name in FAULTS {
         let guest = reused(name, 3);
         for expected in [0, 1, 2, 0, 1, 2, 0] {
@@ -43,31 +43,31 @@ async fn an_instance_serves_so_many_requests_and_then_there_is_another() {
 }
 
 #[tokio::test]
-async fn by_default_none_is_kept() {
+async fn by_default_no_instance_is_reused() {
     for name in FAULTS {
         let guest = guest(name);
         for _ in 0..3 {
             assert_eq!(served(&guest).await, 0, "{name}");
         }
-        assert_eq!(guest.parked(), None);
+        assert_eq!(guest.idle_count(), None);
     }
 }
 
 #[tokio::test]
-async fn requests_at_once_never_share_one() {
+async fn concurrent_requests_never_share_an_instance() {
     for name in FAULTS {
         let guest = reused(name, 100);
         for _ in 0..2 {
             let visits = (0..8).map(|_| visit(&guest, "/sleep?300"));
             let answers = futures_util::future::join_all(visits).await;
             assert_eq!(answers, ["slept\n"; 8], "{name}");
-            assert_eq!(guest.parked(), Some(8), "{name}");
+            assert_eq!(guest.idle_count(), Some(8), "{name}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_run_that_goes_wrong_ends_its_instance() {
+async fn a_failed_run_ends_its_instance() {
     for name in FAULTS {
         let guest = reused_with(name, 100, |limits| {
             limits.deadline = Duration::from_millis(300);
@@ -76,30 +76,30 @@ async fn a_run_that_goes_wrong_ends_its_instance() {
         for target in ["/trap", "/spin", "/grow", "/error-code", "/sleep?5000"] {
             assert_eq!(served(&guest).await, 0, "{name}{target}");
             assert!(get(&guest, target).await.is_err(), "{name}{target}");
-            assert_eq!(guest.parked(), Some(0), "{name}{target}");
+            assert_eq!(guest.idle_count(), Some(0), "{name}{target}");
         }
     }
 }
 
 #[tokio::test]
-async fn memory_that_was_refused_ends_an_instance_though_its_guest_copes() {
+async fn refused_memory_ends_an_instance_even_if_its_guest_continues() {
     let guest = reused_with("fixture-faults", 100, |limits| {
         limits.memory_bytes_max = 16 << 20;
     });
     let answer = visit(&guest, "/grow-politely").await;
     assert!(answer.ends_with("MiB then refused\n"), "{answer}");
-    assert_eq!(guest.parked(), Some(0));
+    assert_eq!(guest.idle_count(), Some(0));
 }
 
 #[tokio::test]
 async fn a_body_that_its_guest_forgets_to_end_ends_with_the_instance() {
     let guest = reused("fixture-faults", 100);
     assert_eq!(visit(&guest, "/leak-body").await, "leaked\n");
-    assert_eq!(guest.parked(), Some(0));
+    assert_eq!(guest.idle_count(), Some(0));
 }
 
 #[tokio::test]
-async fn a_request_body_that_its_guest_does_not_let_go_of_is_the_clients_again() {
+async fn a_request_body_leaked_by_its_guest_is_released_after_the_run() {
     let guest = reused("fixture-faults", 100);
     let held = Arc::new(());
     let witness = Arc::clone(&held);
@@ -116,20 +116,20 @@ async fn a_request_body_that_its_guest_does_not_let_go_of_is_the_clients_again()
 
     assert_eq!(body_of(answer).await, "leaked\n");
 
-    assert_eq!((guest.parked(), Arc::strong_count(&held)), (Some(1), 1));
+    assert_eq!((guest.idle_count(), Arc::strong_count(&held)), (Some(1), 1));
 }
 
 #[tokio::test]
-async fn a_guest_that_gives_nothing_back_is_not_kept_for_long() {
+async fn an_instance_that_leaks_resources_is_soon_ended() {
     let guest = reused("fixture-faults", 100);
     for parked in [1, 1, 0] {
         assert_eq!(visit(&guest, "/leak-fields?100").await, "leaked\n");
-        assert_eq!(guest.parked(), Some(parked));
+        assert_eq!(guest.idle_count(), Some(parked));
     }
 }
 
 #[tokio::test]
-async fn one_that_gives_all_back_holds_no_more_after_hundreds_of_requests() {
+async fn an_instance_that_frees_its_resources_does_not_grow_over_requests() {
     for name in ["counter", "counter-service"] {
         let guest = reused(name, 1000);
         let mut visitor = Visitor::new();
@@ -138,7 +138,7 @@ async fn one_that_gives_all_back_holds_no_more_after_hundreds_of_requests() {
             for _ in 0..250 {
                 body_of(visitor.answer(&guest, "/", "").await).await;
             }
-            let mut instance = guest.shelf().unwrap().take().unwrap();
+            let mut instance = guest.idle_instances().unwrap().take().unwrap();
             held.push(instance.store.data_mut().resources_held());
         }
         assert!(held[0] == held[1] && held[0] < 8, "{name}: {held:?}");
@@ -152,17 +152,17 @@ async fn a_guest_that_answers_with_5xx_is_not_kept() {
         for (script, parked) in [("status 404", 1), ("status 500", 0)] {
             let mut invocation = invocation(&guest, Method::POST, "/", script);
             run(&mut invocation).await.unwrap().leave();
-            assert_eq!(guest.parked(), Some(parked), "{name}: {script}");
+            assert_eq!(guest.idle_count(), Some(parked), "{name}: {script}");
         }
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_leave_takes_its_instance_with_it() {
+async fn a_response_dropped_before_it_is_sent_ends_its_instance() {
     for name in FAULTS {
         let guest = reused(name, 100);
         drop(get(&guest, "/instance").await.unwrap());
-        assert_eq!(guest.parked(), Some(0), "{name}");
+        assert_eq!(guest.idle_count(), Some(0), "{name}");
         assert_eq!(served(&guest).await, 0, "{name}");
         assert_eq!(served(&guest).await, 1, "{name}");
     }
@@ -173,24 +173,24 @@ async fn a_stream_gives_its_instance_back_at_its_end_alone() {
     for name in FAULTS {
         let guest = reused(name, 100);
         let (_, body) = get(&guest, "/huge?1").await.unwrap().leave();
-        assert_eq!(guest.parked(), Some(0), "{name}: it streams");
+        assert_eq!(guest.idle_count(), Some(0), "{name}: it streams");
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 1 << 20);
-        assert_eq!(guest.parked(), Some(1), "{name}");
+        assert_eq!(guest.idle_count(), Some(1), "{name}");
         // An instance whose body is not read to its end is not kept.
         drop(get(&guest, "/huge?1").await.unwrap().leave());
-        assert_eq!(guest.parked(), Some(0), "{name}");
+        assert_eq!(guest.idle_count(), Some(0), "{name}");
         let (_, body) = get(&guest, "/half-large").await.unwrap().leave();
         assert!(body.collect().await.is_err(), "{name}");
-        assert_eq!(guest.parked(), Some(0), "{name}");
+        assert_eq!(guest.idle_count(), Some(0), "{name}");
     }
 }
 
 #[tokio::test]
-async fn an_instance_from_the_slow_lane_is_kept_too() {
+async fn an_instance_that_ran_in_the_background_pool_is_reused_too() {
     for name in FAULTS {
         let guest = reused(name, 100);
         for _ in 0..8 {
-            guest.habit().was_slow();
+            guest.slow_history().record_slow();
         }
         for expected in [0, 1, 2] {
             assert_eq!(served(&guest).await, expected, "{name}");
@@ -208,7 +208,7 @@ async fn each_visitor_reaches_its_own_session_in_the_same_instance() {
                 let (_, body) = visitor.answer(&guest, "/", "").await.leave();
                 let text = body.collect().await.unwrap().to_bytes();
                 assert_eq!(text, format!("{count}번 접속"), "{name}");
-                assert_eq!(guest.parked(), Some(1), "{name}: one serves both");
+                assert_eq!(guest.idle_count(), Some(1), "{name}: one serves both");
             }
         }
     }
@@ -229,7 +229,7 @@ async fn a_run_that_conflicts_leaves_no_instance_behind() {
         });
         let body = body_of(answer).await;
         assert_eq!(body, "1\n10\nok\n11\n", "{name}: run again, in a fresh one");
-        assert_eq!(guest.parked(), Some(1), "{name}");
+        assert_eq!(guest.idle_count(), Some(1), "{name}");
         let answer = visitor.answer(&guest, "/", "use").await;
         assert_eq!(body_of(answer).await, "2\n", "{name}");
     }
@@ -268,12 +268,12 @@ async fn each_line_of_the_log_has_its_own_requests_id() {
             let expected = format!("{name} {id} 3 stdout of {id} ");
             assert_eq!(events.take(), [expected], "{name}");
         }
-        assert_eq!(guest.parked(), Some(1), "{name}: it was the same one");
+        assert_eq!(guest.idle_count(), Some(1), "{name}: it was the same one");
     }
 }
 
 #[tokio::test]
-async fn the_allowance_of_lines_is_each_requests_own() {
+async fn each_request_has_its_own_limit_of_log_lines() {
     let guest = reused_with("fixture-faults", 100, |limits| limits.log_lines_max = 10);
     let (events, _guard) = Events::capture();
     for _ in 0..2 {
@@ -285,7 +285,7 @@ async fn the_allowance_of_lines_is_each_requests_own() {
 }
 
 #[tokio::test]
-async fn calls_out_are_counted_per_request_and_make_only_their_own_unrepeatable() {
+async fn outbound_calls_count_and_prevent_a_rerun_only_for_their_own_request() {
     let mut settings = settings("fixture-session");
     settings.reuse = 100;
     settings.grants.outbound_hosts = ["127.0.0.1:9".parse().unwrap()].into();
@@ -302,5 +302,5 @@ async fn calls_out_are_counted_per_request_and_make_only_their_own_unrepeatable(
         let quiet = super::invocation(&guest, Method::POST, "/", "use");
         body_of(run(&mut { quiet }).await.unwrap()).await;
     }
-    assert_eq!(guest.parked(), Some(1));
+    assert_eq!(guest.idle_count(), Some(1));
 }

@@ -64,7 +64,7 @@ impl Visitor {
             grant: Arc::clone(guest.grant()),
             deadline: Deadline::after(guest.limits().deadline),
             start: guest.start(),
-            place: None,
+            reservation: None,
         };
         let outcome = self.sessions.transact(visit, &mut attempt).await;
         let (TransactionOutcome::Answered { cookie, .. }
@@ -104,7 +104,7 @@ impl Visitor {
 }
 
 #[tokio::test]
-async fn the_counter_counts_and_forgets_in_both_worlds() {
+async fn the_counter_counts_and_resets_in_both_worlds() {
     for name in ["counter", "counter-service"] {
         let (guest, mut visitor) = (guest(name), Visitor::new());
         for count in 1..=3 {
@@ -128,7 +128,7 @@ async fn the_counter_counts_and_forgets_in_both_worlds() {
 }
 
 #[tokio::test]
-async fn every_function_answers_in_both_worlds() {
+async fn every_session_function_works_in_both_worlds() {
     let ops = "get a\nset a {\"x\":1}\nget a\nadd n 2\nincrement n 3\nkeys\ndelete a\nkeys\nset a nonsense\n\
                fingerprint\nmax-age 60000\ntouch\nsave\nreload\nget n\nrenew\nregenerate\nkeys\nset b 1\nclear\nkeys\n\
                set c 1\ndestroy\nget c\nset c 1";
@@ -187,7 +187,7 @@ async fn the_cookies_attributes_reach_the_guest() {
 }
 
 #[tokio::test]
-async fn what_is_written_before_a_trap_is_not_committed_unless_saved() {
+async fn changes_before_a_trap_are_committed_only_if_they_were_saved() {
     for name in SCRIPTED {
         let (guest, mut visitor) = (guest(name), Visitor::new());
         visitor.text(&guest, "/", "set a 1").await;
@@ -210,7 +210,7 @@ async fn what_is_written_before_a_trap_is_not_committed_unless_saved() {
 }
 
 #[tokio::test]
-async fn a_write_behind_the_release_is_refused_and_what_was_written_before_is_kept() {
+async fn a_write_after_the_release_is_refused_and_earlier_writes_are_kept() {
     for name in FAULTS {
         let (guest, mut visitor) = (guest(name), Visitor::new());
         let late = visitor.text(&guest, "/late-write", "").await;
@@ -283,8 +283,8 @@ async fn a_guest_without_a_grant_is_denied_and_has_no_session() {
 #[tokio::test]
 async fn a_value_beyond_the_sessions_limit_is_refused_and_not_a_trap() {
     let (guest, mut visitor) = (guest("fixture-faults"), Visitor::new());
-    let said = visitor.text(&guest, "/big-value?500000", "").await;
-    assert!(said.starts_with("error too-large 65536"), "{said}");
-    let said = visitor.text(&guest, "/many-keys?300", "").await;
-    assert!(said.starts_with("256 keys then error"), "{said}");
+    let message = visitor.text(&guest, "/big-value?500000", "").await;
+    assert!(message.starts_with("error too-large 65536"), "{message}");
+    let message = visitor.text(&guest, "/many-keys?300", "").await;
+    assert!(message.starts_with("256 keys then error"), "{message}");
 }

@@ -31,7 +31,7 @@ impl ProbeRequest for Nod {
     }
 }
 
-pub(crate) fn admission() -> Deployer {
+pub(crate) fn deployer() -> Deployer {
     static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
     let runtime =
         RUNTIME.get_or_init(|| Arc::new(Runtime::new(&RuntimeOptions::default()).unwrap()));
@@ -42,7 +42,7 @@ fn bytes_of(name: &str) -> Bytes {
     std::fs::read(component(name)).unwrap().into()
 }
 
-pub(crate) fn proposal(bytes: Bytes) -> DeployRequest {
+pub(crate) fn deploy_request(bytes: Bytes) -> DeployRequest {
     DeployRequest {
         source: ComponentSource::Bytes(bytes),
         settings: None,
@@ -51,12 +51,12 @@ pub(crate) fn proposal(bytes: Bytes) -> DeployRequest {
     }
 }
 
-pub(crate) async fn admit(deployment: &Arc<Deployment>, name: &str) -> u64 {
-    let admitted = admission()
-        .admit(deployment, proposal(bytes_of(name)))
+pub(crate) async fn deploy(deployment: &Arc<Deployment>, name: &str) -> u64 {
+    let deployed = deployer()
+        .deploy(deployment, deploy_request(bytes_of(name)))
         .await;
-    let Ok(DeployOutcome::Activated { version }) = admitted else {
-        panic!("{admitted:?}");
+    let Ok(DeployOutcome::Activated { version }) = deployed else {
+        panic!("{deployed:?}");
     };
     version
 }
@@ -84,13 +84,13 @@ async fn until(deployment: &Deployment, expected: &[(u64, &'static str)]) {
 }
 
 #[tokio::test]
-async fn who_took_a_version_keeps_it_and_the_old_one_retires_with_its_last_request() {
+async fn a_request_keeps_its_version_and_the_last_request_retires_it() {
     let deployment = deployment(|_| {});
     assert!(deployment.take(|| 0).is_none(), "nothing has been admitted");
-    assert_eq!(admit(&deployment, HELLO).await, 1);
+    assert_eq!(deploy(&deployment, HELLO).await, 1);
     let old = deployment.take(|| 0).unwrap();
 
-    assert_eq!(admit(&deployment, COUNTER).await, 2);
+    assert_eq!(deploy(&deployment, COUNTER).await, 2);
 
     assert_eq!(text(&old, "/").await, "hello\n");
     assert!(deployment.take(|| 0).unwrap().imports_session());
@@ -107,22 +107,22 @@ async fn who_took_a_version_keeps_it_and_the_old_one_retires_with_its_last_reque
 #[tokio::test]
 async fn the_same_component_again_is_no_new_version() {
     let deployment = deployment(|_| {});
-    admit(&deployment, HELLO).await;
-    let again = admission()
-        .admit(&deployment, proposal(bytes_of(HELLO)))
+    deploy(&deployment, HELLO).await;
+    let again = deployer()
+        .deploy(&deployment, deploy_request(bytes_of(HELLO)))
         .await;
     assert_eq!(again.unwrap(), DeployOutcome::Unchanged { version: 1 });
     assert_eq!(states(&deployment), [(1, "live")]);
-    assert_eq!(admit(&deployment, COUNTER).await, 2);
+    assert_eq!(deploy(&deployment, COUNTER).await, 2);
 }
 
 #[tokio::test]
-async fn a_refused_candidate_leaves_what_is_live_and_is_remembered_with_its_reason() {
+async fn a_refused_candidate_is_recorded_with_its_reason_and_replaces_nothing() {
     let deployment = deployment(|_| {});
-    admit(&deployment, HELLO).await;
-    let bad = proposal(Bytes::from_static(b"(component)"));
+    deploy(&deployment, HELLO).await;
+    let bad = deploy_request(Bytes::from_static(b"(component)"));
 
-    let refused = admission().admit(&deployment, bad).await;
+    let refused = deployer().deploy(&deployment, bad).await;
 
     assert!(matches!(refused, Err(DeployError::Load(_))));
     assert_eq!(states(&deployment), [(2, "failed"), (1, "live")]);
@@ -136,10 +136,10 @@ async fn a_refused_candidate_leaves_what_is_live_and_is_remembered_with_its_reas
 #[tokio::test]
 async fn a_candidate_that_fails_its_probe_does_not_serve() {
     let good = deployment(|it| it.rollout.probe = Some("/good".to_owned()));
-    admit(&good, HELLO).await;
+    deploy(&good, HELLO).await;
     let bad = deployment(|it| it.rollout.probe = Some("/bad".to_owned()));
-    let refused = admission()
-        .admit(&bad, proposal(bytes_of(HELLO)))
+    let refused = deployer()
+        .deploy(&bad, deploy_request(bytes_of(HELLO)))
         .await
         .unwrap_err();
     assert_eq!(
@@ -152,22 +152,22 @@ async fn a_candidate_that_fails_its_probe_does_not_serve() {
 #[tokio::test]
 async fn a_proposal_for_another_version_than_the_live_one_is_stale() {
     let deployment = deployment(|_| {});
-    admit(&deployment, HELLO).await;
+    deploy(&deployment, HELLO).await;
     let stale = DeployRequest {
         expected: Some(7),
-        ..proposal(bytes_of(COUNTER))
+        ..deploy_request(bytes_of(COUNTER))
     };
-    let refused = admission().admit(&deployment, stale).await.unwrap_err();
+    let refused = deployer().deploy(&deployment, stale).await.unwrap_err();
     assert_eq!(refused.to_string(), "version 1 is live, not version 7");
     assert_eq!(states(&deployment), [(1, "live")]);
 }
 
 #[tokio::test]
-async fn going_back_is_possible_once_and_the_earlier_version_runs() {
+async fn a_rollback_is_possible_once_and_restores_the_earlier_version() {
     let deployment = deployment(|_| {});
-    admit(&deployment, HELLO).await;
+    deploy(&deployment, HELLO).await;
     assert_eq!(deployment.roll_back(None), Err(RollbackError::NoPrevious));
-    admit(&deployment, COUNTER).await;
+    deploy(&deployment, COUNTER).await;
     assert_eq!(
         deployment.roll_back(Some(1)),
         Err(RollbackError::Stale {
@@ -181,14 +181,14 @@ async fn going_back_is_possible_once_and_the_earlier_version_runs() {
     assert_eq!(text(&deployment.take(|| 0).unwrap(), "/").await, "hello\n");
     until(&deployment, &[(2, "retired"), (1, "live")]).await;
     assert_eq!(deployment.roll_back(None), Err(RollbackError::NoPrevious));
-    assert_eq!(admit(&deployment, COUNTER).await, 3);
+    assert_eq!(deploy(&deployment, COUNTER).await, 3);
 }
 
 #[tokio::test]
-async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
+async fn a_version_that_fails_too_often_is_rolled_back_automatically() {
     let deployment = deployment(|_| {});
-    admit(&deployment, HELLO).await;
-    admit(&deployment, COUNTER).await;
+    deploy(&deployment, HELLO).await;
+    deploy(&deployment, COUNTER).await;
     let bad = deployment.take(|| 0).unwrap();
 
     for _ in 0..20 {
@@ -212,7 +212,7 @@ async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
 }
 
 #[tokio::test]
-async fn after_its_probation_a_version_stays() {
+async fn a_version_is_not_rolled_back_after_its_probation() {
     let deployment = deployment(|it| {
         it.rollout.rollback = Some(Rollback {
             probation: Duration::from_millis(1),
@@ -222,8 +222,8 @@ async fn after_its_probation_a_version_stays() {
             },
         });
     });
-    admit(&deployment, HELLO).await;
-    admit(&deployment, COUNTER).await;
+    deploy(&deployment, HELLO).await;
+    deploy(&deployment, COUNTER).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     deployment
         .take(|| 0)
@@ -243,15 +243,15 @@ fn with_canary(duration: Duration) -> Arc<Deployment> {
 }
 
 #[tokio::test]
-async fn a_canary_serves_its_visitors_and_then_everybody() {
+async fn a_canary_serves_its_share_of_the_visitors_and_then_all() {
     let deployment = with_canary(Duration::from_millis(100));
-    admit(&deployment, HELLO).await;
+    deploy(&deployment, HELLO).await;
     assert_eq!(
         states(&deployment),
         [(1, "live")],
         "the first version has nothing to be compared with"
     );
-    admit(&deployment, COUNTER).await;
+    deploy(&deployment, COUNTER).await;
     let version_for = |visitor: u64| deployment.take(|| visitor).unwrap().version();
     let first: Vec<u64> = (0..100).map(version_for).collect();
     let again: Vec<u64> = (0..100).map(version_for).collect();
@@ -263,10 +263,10 @@ async fn a_canary_serves_its_visitors_and_then_everybody() {
 }
 
 #[tokio::test]
-async fn a_sick_canary_is_taken_back_and_a_rollback_drops_a_healthy_one() {
+async fn a_failing_canary_ends_by_itself_and_a_healthy_one_by_a_rollback() {
     let deployment = with_canary(Duration::from_secs(60));
-    admit(&deployment, HELLO).await;
-    admit(&deployment, COUNTER).await;
+    deploy(&deployment, HELLO).await;
+    deploy(&deployment, COUNTER).await;
     let canary = (0..100)
         .map(|visitor| deployment.take(|| visitor).unwrap())
         .find(|guest| guest.version() == 2)
@@ -277,7 +277,7 @@ async fn a_sick_canary_is_taken_back_and_a_rollback_drops_a_healthy_one() {
     drop(canary);
     until(&deployment, &[(2, "failed"), (1, "live")]).await;
 
-    admit(&deployment, COUNTER).await;
+    deploy(&deployment, COUNTER).await;
     assert_eq!(states(&deployment)[0], (3, "canary"));
     assert_eq!(deployment.roll_back(None), Ok(1));
     until(&deployment, &[(3, "retired"), (2, "failed"), (1, "live")]).await;
@@ -286,27 +286,27 @@ async fn a_sick_canary_is_taken_back_and_a_rollback_drops_a_healthy_one() {
 #[tokio::test]
 async fn a_stream_on_an_old_version_is_cut_at_its_drain_limit() {
     let deployment = deployment(|it| it.rollout.drain_max = Duration::from_millis(50));
-    admit(&deployment, "fixture-faults").await;
+    deploy(&deployment, "fixture-faults").await;
     let old = deployment.take(|| 0).unwrap();
     // No reader takes the body yet, so the stream stops after its first 64 KiB.
     let stream = get(&old, "/huge?4").await.unwrap();
     drop(old);
-    admit(&deployment, COUNTER).await;
+    deploy(&deployment, COUNTER).await;
     assert_eq!(states(&deployment), [(2, "live"), (1, "draining")]);
 
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(body(stream).await.unwrap_err(), GuestFailure::SeenOut);
+    assert_eq!(body(stream).await.unwrap_err(), GuestFailure::DrainTimeout);
 
     until(&deployment, &[(2, "live"), (1, "retired")]).await;
 }
 
 #[tokio::test]
-async fn what_is_over_is_forgotten_after_a_while_and_numbers_go_on() {
+async fn the_version_history_is_bounded_and_version_numbers_continue() {
     let deployment = deployment(|_| {});
-    admit(&deployment, HELLO).await;
+    deploy(&deployment, HELLO).await;
     for _ in 0..30 {
-        let bad = proposal(Bytes::from_static(b"bad"));
-        admission().admit(&deployment, bad).await.unwrap_err();
+        let bad = deploy_request(Bytes::from_static(b"bad"));
+        deployer().deploy(&deployment, bad).await.unwrap_err();
     }
     let versions = states(&deployment);
     assert_eq!(versions.len(), 20);

@@ -40,7 +40,7 @@ pub struct Deployer {
 
 impl fmt::Debug for Deployer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admission").finish_non_exhaustive()
+        f.debug_struct("Deployer").finish_non_exhaustive()
     }
 }
 
@@ -166,13 +166,13 @@ impl Deployer {
     ///
     /// # Errors
     /// [`DeployError`]. The live version keeps serving, and the guest's version history records the failure.
-    pub async fn admit(
+    pub async fn deploy(
         &self,
         deployment: &Arc<Deployment>,
-        proposal: DeployRequest,
+        request: DeployRequest,
     ) -> Result<DeployOutcome, DeployError> {
         let started_at = Instant::now();
-        match self.examine(deployment, proposal).await? {
+        match self.examine(deployment, request).await? {
             None => Ok(DeployOutcome::Unchanged {
                 version: deployment.live_version(),
             }),
@@ -184,31 +184,31 @@ impl Deployer {
         }
     }
 
-    /// Validates a version like [`Deployer::admit`], but does not let it serve. A caller that holds several results can then activate all
+    /// Validates a version like [`Deployer::deploy`], but does not let it serve. A caller that holds several results can then activate all
     /// or none. Returns `None` if the version changes nothing. Further deployments of the guest wait until the result is activated or
     /// dropped.
     ///
     /// # Errors
-    /// As [`Deployer::admit`].
+    /// As [`Deployer::deploy`].
     pub async fn examine(
         &self,
         deployment: &Arc<Deployment>,
-        proposal: DeployRequest,
+        request: DeployRequest,
     ) -> Result<Option<ReadyCandidate>, DeployError> {
-        let turn = Arc::clone(&deployment.admitting).lock_owned().await;
+        let guard = Arc::clone(&deployment.deploying).lock_owned().await;
         let live = deployment.live();
         let live_version = deployment.live_version();
-        if let Some(expected) = proposal.expected.filter(|it| *it != live_version) {
+        if let Some(expected) = request.expected.filter(|it| *it != live_version) {
             return Err(DeployError::Stale(RollbackError::Stale {
                 expected,
                 live: live_version,
             }));
         }
         let current = deployment.settings();
-        let settings = proposal.settings.unwrap_or_else(|| current.clone());
-        let is_of_config = proposal.origin == VersionOrigin::Config;
-        let is_of_test = proposal.origin == VersionOrigin::Test;
-        let is_from_file = !is_of_test && !matches!(proposal.origin, VersionOrigin::Admin { .. });
+        let settings = request.settings.unwrap_or_else(|| current.clone());
+        let is_of_config = request.origin == VersionOrigin::Config;
+        let is_of_test = request.origin == VersionOrigin::Test;
+        let is_from_file = !is_of_test && !matches!(request.origin, VersionOrigin::Admin { .. });
         // The live component is not validated again, unless its settings change or a test asks for it.
         let live = live.filter(|_| settings == current && !is_of_test);
         let known = LastDigests {
@@ -217,8 +217,8 @@ impl Deployer {
             file: deployment.file().filter(|_| is_of_config && live.is_some()),
             live: live.map(|live| live.component().digest),
         };
-        let candidate = PendingEntry::new(deployment, turn, proposal.origin, self.clock.now_ms());
-        match self.prepare(proposal.source, &settings, known).await {
+        let candidate = PendingEntry::new(deployment, guard, request.origin, self.clock.now_ms());
+        match self.prepare(request.source, &settings, known).await {
             Ok(PreparedVersion::Known(digest)) => {
                 // A deployment of the live component drops the canary. Not so for a reload, which must change nothing before it has
                 // validated everything. Nor for a file whose content is unchanged, because it does not contradict a canary that was
@@ -265,8 +265,8 @@ impl Deployer {
     /// Validates a component without recording it. It will not serve.
     ///
     /// # Errors
-    /// As [`Deployer::admit`].
-    pub async fn try_out(
+    /// As [`Deployer::deploy`].
+    pub async fn dry_run(
         &self,
         deployment: &Arc<Deployment>,
         bytes: Bytes,
@@ -338,23 +338,23 @@ struct PendingEntry {
     number: u64,
     is_settled: bool,
     /// Whether the caller reports a failure, so that it is not logged here.
-    is_told: bool,
-    _turn: OwnedMutexGuard<()>,
+    is_reported: bool,
+    _guard: OwnedMutexGuard<()>,
 }
 
 impl PendingEntry {
     fn new(
         deployment: &Arc<Deployment>,
-        turn: OwnedMutexGuard<()>,
+        guard: OwnedMutexGuard<()>,
         origin: VersionOrigin,
         now_ms: i64,
     ) -> Self {
         Self {
-            is_told: matches!(origin, VersionOrigin::Config | VersionOrigin::Test),
-            number: deployment.propose(origin, now_ms),
+            is_reported: matches!(origin, VersionOrigin::Config | VersionOrigin::Test),
+            number: deployment.start_version(origin, now_ms),
             deployment: Arc::clone(deployment),
             is_settled: false,
-            _turn: turn,
+            _guard: guard,
         }
     }
 
@@ -363,7 +363,7 @@ impl PendingEntry {
         let (guest, version) = (self.deployment.name(), self.number);
         let live = self.deployment.live_version();
         // The configuration loader reports all its errors together. A test may expect the failure.
-        if !self.is_told {
+        if !self.is_reported {
             tracing::warn!(
                 target: VERSION_TARGET, guest, version, live, %error,
                 "a new version was rejected; the live version keeps serving"

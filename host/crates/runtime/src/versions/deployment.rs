@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::health_watch;
 use super::history::{VersionHistory, VersionRecord};
@@ -23,10 +24,10 @@ use cloakroom_base::telemetry::metrics::{GuestMetrics, RollbackCause};
 pub struct Deployment {
     name: Arc<str>,
     serving: ArcSwap<ServingVersions>,
-    ledger: Mutex<VersionHistory>,
+    history: Mutex<VersionHistory>,
     metrics: Arc<GuestMetrics>,
     /// Held while a version is deployed, so that deployments run one after the other.
-    pub(crate) admitting: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) deploying: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The versions that serve requests.
@@ -68,7 +69,7 @@ impl Deployment {
             name: settings.name.as_str().into(),
             metrics: GuestMetrics::new(&settings.name, interfaces::grants()),
             serving: ArcSwap::default(),
-            ledger: Mutex::new(VersionHistory {
+            history: Mutex::new(VersionHistory {
                 settings,
                 last_number: 0,
                 records: VecDeque::new(),
@@ -78,7 +79,7 @@ impl Deployment {
                 live_watch: None,
                 canary_watch: None,
             }),
-            admitting: Arc::default(),
+            deploying: Arc::default(),
         })
     }
 
@@ -117,28 +118,28 @@ impl Deployment {
 
     /// Returns the settings for the next version.
     pub fn settings(&self) -> GuestSettings {
-        self.ledger().settings.clone()
+        self.history.lock().settings.clone()
     }
 
     /// Returns the digest of the component's file from when a version was last loaded from it. The live version can
     /// have another digest, if it was uploaded or is an earlier version.
     pub(crate) fn file(&self) -> Option<ComponentDigest> {
-        self.ledger().file
+        self.history.lock().file
     }
 
     /// Records the digest of the component's file when a version was loaded from it.
     pub(crate) fn note_file(&self, content: ComponentDigest) {
-        self.ledger().file = Some(content);
+        self.history.lock().file = Some(content);
     }
 
     /// Returns why the last proposed version does not serve. Returns `None` if it serves, or if it brought nothing new.
     pub fn refusal(&self) -> Option<String> {
-        self.ledger().refusal.clone()
+        self.history.lock().refusal.clone()
     }
 
     /// Clears the refusal, because the last proposal equals the live version.
     pub(crate) fn forget_refusal(&self) {
-        self.ledger().refusal = None;
+        self.history.lock().refusal = None;
     }
 
     /// Retires the guest, because the configuration no longer contains it. Requests that have already found this
@@ -147,18 +148,18 @@ impl Deployment {
     /// Must be called within a tokio runtime.
     pub fn retire(self: &Arc<Self>) {
         let serving = self.serving.load();
-        let ledger = self.ledger();
+        let history = self.history.lock();
         let canary = serving.canary.iter().map(|(guest, _)| guest);
         for guest in serving.live.iter().chain(canary) {
             guest.keep_no_instances();
-            health_watch::over_draining(self, guest, ledger.settings.rollout.drain_max);
+            health_watch::over_draining(self, guest, history.settings.rollout.drain_max);
         }
     }
 
     /// Returns all remembered versions, the newest first.
     pub fn versions(&self) -> Vec<VersionReport> {
         let serving = self.serving.load();
-        let ledger = self.ledger();
+        let history = self.history.lock();
         let running = |number: u64| {
             let canary = serving.canary.iter().map(|(guest, _)| guest);
             let mut guests = serving.live.iter().chain(canary);
@@ -170,46 +171,46 @@ impl Deployment {
             origin: record.origin.clone(),
             since_ms: record.since_ms,
             component: record.component.clone(),
-            tally: running(record.number).map(|guest| guest.health().tally()),
-            is_kept: ledger
+            tally: running(record.number).map(|guest| guest.health().window_counts()),
+            is_kept: history
                 .previous
                 .as_ref()
                 .is_some_and(|previous| previous.version() == record.number),
         };
-        ledger.records.iter().rev().map(report).collect()
+        history.records.iter().rev().map(report).collect()
     }
 
     /// Records a new candidate and returns its version number.
-    pub(crate) fn propose(&self, origin: VersionOrigin, since_ms: i64) -> u64 {
-        let mut ledger = self.ledger();
-        ledger.last_number += 1;
-        let number = ledger.last_number;
-        ledger.records.push_back(VersionRecord {
+    pub(crate) fn start_version(&self, origin: VersionOrigin, since_ms: i64) -> u64 {
+        let mut history = self.history.lock();
+        history.last_number += 1;
+        let number = history.last_number;
+        history.records.push_back(VersionRecord {
             number,
             state: VersionState::Candidate,
             origin,
             since_ms,
             component: None,
         });
-        ledger.forget_old();
+        history.forget_old();
         number
     }
 
     /// Removes a proposal as if it had never been made.
     pub(crate) fn withdraw(&self, number: u64) {
-        let mut ledger = self.ledger();
-        ledger.records.retain(|record| record.number != number);
-        if ledger.last_number == number {
-            ledger.last_number -= 1;
+        let mut history = self.history.lock();
+        history.records.retain(|record| record.number != number);
+        if history.last_number == number {
+            history.last_number -= 1;
         }
     }
 
     /// Records that a candidate was refused. The live version continues to serve.
     pub(crate) fn refuse(&self, number: u64, reason: String) {
         self.metrics.refused();
-        let mut ledger = self.ledger();
-        ledger.refusal = Some(reason.clone());
-        ledger.set_state(number, VersionState::Failed { reason });
+        let mut history = self.history.lock();
+        history.refusal = Some(reason.clone());
+        history.set_state(number, VersionState::Failed { reason });
     }
 
     /// Makes a validated candidate serve. It serves all visitors, or first a share of them if a canary is configured
@@ -218,19 +219,19 @@ impl Deployment {
     /// Must be called within a tokio runtime.
     pub(crate) fn activate(self: &Arc<Self>, number: u64, guest: Guest, settings: GuestSettings) {
         let guest = Arc::new(guest.numbered(number, self.metrics.version(number)));
-        let mut ledger = self.ledger();
-        if let Some(record) = ledger.record(number) {
+        let mut history = self.history.lock();
+        if let Some(record) = history.record(number) {
             record.component = Some(guest.component().clone());
         }
-        ledger.settings = settings;
-        ledger.refusal = None;
-        let canary = ledger.settings.rollout.canary;
+        history.settings = settings;
+        history.refusal = None;
+        let canary = history.settings.rollout.canary;
         let mut serving = ServingVersions::clone(&self.serving.load());
-        self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
+        self.end_canary(&mut history, &mut serving, VersionState::Draining);
         match canary.filter(|_| serving.live.is_some()) {
             Some(canary) => {
-                ledger.set_state(number, VersionState::Canary);
-                ledger.canary_watch =
+                history.set_state(number, VersionState::Canary);
+                history.canary_watch =
                     Some(health_watch::over_canary(self, &guest, canary.duration));
                 tracing::info!(
                     guest = &*self.name, version = number, share = %canary.share,
@@ -239,7 +240,7 @@ impl Deployment {
                 serving.canary = Some((guest, canary));
                 self.serving.store(Arc::new(serving));
             }
-            None => self.go_live(&mut ledger, serving, guest),
+            None => self.go_live(&mut history, serving, guest),
         }
     }
 
@@ -252,19 +253,19 @@ impl Deployment {
     /// # Errors
     /// [`RollbackError`]
     pub fn roll_back(self: &Arc<Self>, expected: Option<u64>) -> Result<u64, RollbackError> {
-        let mut ledger = self.ledger();
+        let mut history = self.history.lock();
         let live = self.live_version();
         if let Some(expected) = expected.filter(|expected| *expected != live) {
             return Err(RollbackError::Stale { expected, live });
         }
         let mut serving = ServingVersions::clone(&self.serving.load());
         if serving.canary.is_some() {
-            self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
+            self.end_canary(&mut history, &mut serving, VersionState::Draining);
             self.serving.store(Arc::new(serving));
             self.metrics.rolled_back(RollbackCause::Asked);
             return Ok(live);
         }
-        self.step_back(&mut ledger, serving, VersionState::Draining)
+        self.step_back(&mut history, serving, VersionState::Draining)
             .inspect(|_| self.metrics.rolled_back(RollbackCause::Asked))
     }
 
@@ -272,15 +273,15 @@ impl Deployment {
     ///
     /// Must be called within a tokio runtime.
     pub(crate) fn drop_canary(self: &Arc<Self>) {
-        let mut ledger = self.ledger();
+        let mut history = self.history.lock();
         let mut serving = ServingVersions::clone(&self.serving.load());
-        self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
+        self.end_canary(&mut history, &mut serving, VersionState::Draining);
         self.serving.store(Arc::new(serving));
     }
 
     /// Rolls back a version that failed too often.
     pub(crate) fn take_back(self: &Arc<Self>, number: u64) {
-        let mut ledger = self.ledger();
+        let mut history = self.history.lock();
         let mut serving = ServingVersions::clone(&self.serving.load());
         let is_canary = matches!(&serving.canary, Some((guest, _)) if guest.version() == number);
         let Some(guest) = (if is_canary {
@@ -293,9 +294,9 @@ impl Deployment {
         }) else {
             return;
         };
-        let reason = guest.health().tally().to_string();
+        let reason = guest.health().window_counts().to_string();
         let (guest, version) = (&*self.name, number);
-        if !is_canary && ledger.previous.is_none() {
+        if !is_canary && history.previous.is_none() {
             tracing::warn!(guest, version, %reason, "a version fails too often, and there is no earlier version to roll back to");
             return;
         }
@@ -303,21 +304,21 @@ impl Deployment {
         let failed = VersionState::Failed { reason };
         self.metrics.rolled_back(RollbackCause::Failures);
         if is_canary {
-            self.end_canary(&mut ledger, &mut serving, failed);
+            self.end_canary(&mut history, &mut serving, failed);
             self.serving.store(Arc::new(serving));
-        } else if let Err(error) = self.step_back(&mut ledger, serving, failed) {
+        } else if let Err(error) = self.step_back(&mut history, serving, failed) {
             tracing::error!(guest, version, %error, "the version could not be rolled back");
         }
     }
 
     /// Makes the canary serve all visitors.
     pub(crate) fn promote(self: &Arc<Self>, number: u64) {
-        let mut ledger = self.ledger();
+        let mut history = self.history.lock();
         let mut serving = ServingVersions::clone(&self.serving.load());
         match serving.canary.take() {
             Some((guest, _)) if guest.version() == number => {
-                ledger.canary_watch = None;
-                self.go_live(&mut ledger, serving, guest);
+                history.canary_watch = None;
+                self.go_live(&mut history, serving, guest);
             }
             _ => {}
         }
@@ -325,8 +326,8 @@ impl Deployment {
 
     /// Records that the last request of a version has ended.
     pub(crate) fn has_drained(&self, number: u64) {
-        let mut ledger = self.ledger();
-        if let Some(record) = ledger.record(number)
+        let mut history = self.history.lock();
+        if let Some(record) = history.record(number)
             && record.state == VersionState::Draining
         {
             record.state = VersionState::Retired;
@@ -340,21 +341,21 @@ impl Deployment {
 
     fn go_live(
         self: &Arc<Self>,
-        ledger: &mut VersionHistory,
+        history: &mut VersionHistory,
         mut serving: ServingVersions,
         guest: Arc<Guest>,
     ) {
         let number = guest.version();
-        let rollback = ledger.settings.rollout.rollback;
-        ledger.live_watch =
+        let rollback = history.settings.rollout.rollback;
+        history.live_watch =
             rollback.map(|rollback| health_watch::over_live(self, &guest, rollback.probation));
-        ledger.set_state(number, VersionState::Live);
+        history.set_state(number, VersionState::Live);
         let old = serving.live.replace(guest);
         let replaced = old.as_ref().map(|old| old.version());
         if let Some(old) = old {
             self.metrics.swapped();
-            ledger.previous = Some(old.renewed());
-            self.see_out(ledger, &old, VersionState::Draining);
+            history.previous = Some(old.renewed());
+            self.drain(history, &old, VersionState::Draining);
         }
         self.serving.store(Arc::new(serving));
         tracing::info!(
@@ -368,20 +369,20 @@ impl Deployment {
 
     fn step_back(
         self: &Arc<Self>,
-        ledger: &mut VersionHistory,
+        history: &mut VersionHistory,
         mut serving: ServingVersions,
-        fate: VersionState,
+        state: VersionState,
     ) -> Result<u64, RollbackError> {
-        let previous = ledger.previous.take().ok_or(RollbackError::NoPrevious)?;
+        let previous = history.previous.take().ok_or(RollbackError::NoPrevious)?;
         let previous = Arc::new(previous);
         let number = previous.version();
         // This version served well before, and there is no earlier one to go back to. So nothing watches it.
-        ledger.live_watch = None;
-        ledger.set_state(number, VersionState::Live);
+        history.live_watch = None;
+        history.set_state(number, VersionState::Live);
         let replaced = serving.live.replace(previous);
         let left = replaced.as_ref().map(|guest| guest.version());
         if let Some(old) = replaced {
-            self.see_out(ledger, &old, fate);
+            self.drain(history, &old, state);
         }
         self.serving.store(Arc::new(serving));
         tracing::warn!(
@@ -395,29 +396,24 @@ impl Deployment {
 
     fn end_canary(
         self: &Arc<Self>,
-        ledger: &mut VersionHistory,
+        history: &mut VersionHistory,
         serving: &mut ServingVersions,
-        fate: VersionState,
+        state: VersionState,
     ) {
-        ledger.canary_watch = None;
+        history.canary_watch = None;
         if let Some((canary, _)) = serving.canary.take() {
             tracing::info!(
                 guest = &*self.name,
                 version = canary.version(),
                 "the canary has ended"
             );
-            self.see_out(ledger, &canary, fate);
+            self.drain(history, &canary, state);
         }
     }
 
-    fn see_out(self: &Arc<Self>, ledger: &mut VersionHistory, old: &Guest, fate: VersionState) {
-        ledger.set_state(old.version(), fate);
+    fn drain(self: &Arc<Self>, history: &mut VersionHistory, old: &Guest, state: VersionState) {
+        history.set_state(old.version(), state);
         old.keep_no_instances();
-        health_watch::over_draining(self, old, ledger.settings.rollout.drain_max);
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, VersionHistory> {
-        // No code panics in the middle of a change, so even a poisoned lock guards a consistent ledger.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        health_watch::over_draining(self, old, history.settings.rollout.drain_max);
     }
 }

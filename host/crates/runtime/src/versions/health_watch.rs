@@ -28,7 +28,7 @@ pub(crate) fn over_live(
     let (deployment, health, number) =
         (Arc::downgrade(deployment), guest.health(), guest.version());
     spawn(async move {
-        if is_sick_within(probation, &health).await {
+        if exceeds_thresholds_within(probation, &health).await {
             with(&deployment, |deployment| deployment.take_back(number));
         }
     })
@@ -43,7 +43,7 @@ pub(crate) fn over_canary(
     let (deployment, health, number) =
         (Arc::downgrade(deployment), guest.health(), guest.version());
     spawn(async move {
-        if is_sick_within(duration, &health).await {
+        if exceeds_thresholds_within(duration, &health).await {
             with(&deployment, |deployment| deployment.take_back(number));
         } else {
             with(&deployment, |deployment| deployment.promote(number));
@@ -75,7 +75,7 @@ pub(crate) fn over_draining(deployment: &Arc<Deployment>, guest: &Guest, limit: 
     });
 }
 
-async fn is_sick_within(duration: Duration, health: &VersionHealth) -> bool {
+async fn exceeds_thresholds_within(duration: Duration, health: &VersionHealth) -> bool {
     tokio::time::timeout(duration, health.tripped())
         .await
         .is_ok()

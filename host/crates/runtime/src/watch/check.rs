@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::directories::{Name, WatchedDirectories};
-use super::links::FileStamp;
+use super::stamp::FileStamp;
 use crate::load::digest::ComponentDigest;
 use crate::load::loader;
 use crate::load::loader::LoadError;
@@ -77,11 +77,11 @@ enum FoundFile {
 impl FileCheck {
     /// Runs the check. A new and complete file has been deployed or refused when this returns.
     ///
-    /// Cancel safe, like [`Deployer::admit`].
+    /// Cancel safe, like [`Deployer::deploy`].
     pub(crate) async fn take(
         mut self,
         directories: Arc<Mutex<WatchedDirectories>>,
-        admission: &Deployer,
+        deployer: &Deployer,
     ) -> FileCheckResult {
         let found = self.find(directories).await;
         let is_whole = match found {
@@ -90,7 +90,7 @@ impl FileCheck {
             FoundFile::Unreadable => {
                 if self.memory.refused != Some(self.memory.stamp) {
                     self.memory.refused = Some(self.memory.stamp);
-                    self.propose(ComponentSource::File, admission).await;
+                    self.deploy(ComponentSource::File, deployer).await;
                 }
                 true
             }
@@ -107,7 +107,7 @@ impl FileCheck {
                 } else {
                     if is_new {
                         self.memory.content = Some(digest);
-                        self.propose(ComponentSource::Bytes(bytes), admission).await;
+                        self.deploy(ComponentSource::Bytes(bytes), deployer).await;
                     }
                     true
                 }
@@ -132,15 +132,15 @@ impl FileCheck {
         self.is_final
     }
 
-    async fn propose(&self, source: ComponentSource, admission: &Deployer) {
-        let proposal = DeployRequest {
+    async fn deploy(&self, source: ComponentSource, deployer: &Deployer) {
+        let request = DeployRequest {
             source,
             settings: None,
             origin: VersionOrigin::File,
             expected: None,
         };
         // The log and the list of versions have the outcome in either case.
-        let _ = admission.admit(&self.deployment, proposal).await;
+        let _ = deployer.deploy(&self.deployment, request).await;
     }
 
     async fn find(&mut self, directories: Arc<Mutex<WatchedDirectories>>) -> FoundFile {
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beginning_is_told_from_a_whole() {
+    fn a_partial_component_is_distinguished_from_a_complete_one() {
         // A component with one custom section: ID, size, name.
         let component = b"\0asm\x0d\0\x01\0\0\x05\x04name";
         assert!(!is_partial(component));

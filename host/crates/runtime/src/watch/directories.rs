@@ -1,17 +1,18 @@
-//! Watches on the directories along the paths of the components, which collect changes until the watcher takes them.
-//! Directories are watched instead of files, because a replaced file is a different file.
+//! Watches on the directories along the paths of the components, which collect changes until the component watcher takes them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::EventKind;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::directory_watcher::{DirectoryEvent, DirectoryWatcher};
 use super::hint::ChangeHint;
-use super::links;
-use super::links::{Identity, LinkTrace};
+use super::links::LinkTrace;
+use super::stamp::FileStamp;
 use cloakroom_base::limits::WATCH_QUIET;
 
 /// The name of a guest whose file must be checked.
@@ -42,90 +43,64 @@ impl PendingHints {
 
     /// Takes all hints since the last call.
     pub(crate) fn take(&self) -> HashMap<Name, ChangeHint> {
-        std::mem::take(&mut *self.hints())
+        std::mem::take(&mut *self.hints.lock())
     }
 
-    fn hear(&self, event: notify::Result<Event>) {
+    fn record(&self, event: DirectoryEvent) {
         let interests = self.interests.load();
         match event {
-            Ok(event) if event.need_rescan() => self.hear_of_loss(&interests),
-            Ok(event) => {
-                for path in &event.paths {
-                    self.hear_of(path, &event, &interests);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the system could not report a file change");
-                self.hear_of_loss(&interests);
-            }
+            DirectoryEvent::Changed { path, kind } => self.record_change(&path, &kind, &interests),
+            DirectoryEvent::Lost => self.record_loss(&interests),
         }
     }
 
-    fn hear_of(&self, path: &Path, event: &Event, interests: &WatchInterests) {
+    fn record_change(&self, path: &Path, kind: &EventKind, interests: &WatchInterests) {
         for (guests, is_directory) in [
             (interests.names.get(path), false),
             (interests.directories.get(path), true),
         ] {
             let Some(guests) = guests else { continue };
             let is_link = || path.is_symlink();
-            if let Some(hint) = ChangeHint::of(&event.kind, is_directory, is_link) {
+            if let Some(hint) = ChangeHint::of(kind, is_directory, is_link) {
                 self.put(guests, hint);
             }
         }
     }
 
     /// Events were lost, so any file may have changed.
-    fn hear_of_loss(&self, interests: &WatchInterests) {
+    fn record_loss(&self, interests: &WatchInterests) {
         for guests in interests.names.values() {
             self.put(guests, ChangeHint::Settled);
         }
     }
 
     fn put(&self, guests: &[Name], hint: ChangeHint) {
-        let mut hints = self.hints();
+        let mut hints = self.hints.lock();
         for guest in guests {
-            let heard = hints.entry(Arc::clone(guest)).or_insert(hint);
-            *heard = heard.and(hint);
+            let combined = hints.entry(Arc::clone(guest)).or_insert(hint);
+            *combined = combined.and(hint);
         }
         drop(hints);
         self.arrived.notify_one();
     }
-
-    fn hints(&self) -> MutexGuard<'_, HashMap<Name, ChangeHint>> {
-        // No code panics in the middle of a change to the hints.
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// The watched directories. All methods block as long as the file system does.
+/// The directories on the paths of all guests' components. All methods block as long as the file system does.
 #[derive(Debug)]
 pub(crate) struct WatchedDirectories {
-    /// `None` if the system offers no notifications.
-    ears: Option<RecommendedWatcher>,
+    watcher: DirectoryWatcher,
     traces: HashMap<Name, LinkTrace>,
-    listening: HashMap<PathBuf, Identity>,
-    complained: HashSet<PathBuf>,
-    inbox: Arc<PendingHints>,
+    pending: Arc<PendingHints>,
 }
 
 impl WatchedDirectories {
-    /// Watches nothing at first. Changes are put into `inbox`.
-    pub(crate) fn new(inbox: Arc<PendingHints>) -> Self {
-        let hearing = Arc::clone(&inbox);
-        let ears = notify::recommended_watcher(move |event| hearing.hear(event))
-            .inspect_err(|error| {
-                tracing::warn!(
-                    %error,
-                    "the system does not report file changes: checking every {WATCH_QUIET:?}"
-                );
-            })
-            .ok();
+    /// Watches nothing at first. Changes are put into `pending`.
+    pub(crate) fn new(pending: Arc<PendingHints>) -> Self {
+        let shared = Arc::clone(&pending);
         Self {
-            ears,
+            watcher: DirectoryWatcher::new(move |event| shared.record(event)),
             traces: HashMap::new(),
-            listening: HashMap::new(),
-            complained: HashSet::new(),
-            inbox,
+            pending,
         }
     }
 
@@ -139,7 +114,7 @@ impl WatchedDirectories {
             self.publish();
         }
         for directory in directories {
-            self.listen_to(directory);
+            self.watch(directory);
         }
     }
 
@@ -166,52 +141,23 @@ impl WatchedDirectories {
                 }
             }
         }
-        let wanted: BTreeSet<PathBuf> = interests.directories.keys().cloned().collect();
-        self.inbox.interests.store(Arc::new(interests));
-        let stale = |path: &PathBuf| !wanted.contains(path);
-        let stale: Vec<_> = self
-            .listening
-            .keys()
-            .filter(|it| stale(it))
-            .cloned()
-            .collect();
-        for path in stale {
-            self.stop_listening_to(&path);
-        }
-        self.complained.retain(|path| wanted.contains(path));
+        let interests = Arc::new(interests);
+        self.pending.interests.store(Arc::clone(&interests));
+        self.watcher
+            .retain(|path| interests.directories.contains_key(path));
     }
 
-    /// Watches a directory. Callers repeat this for watched directories, because the system drops the watch of a
-    /// directory that was moved without reporting it. Otherwise the repetition has no effect.
-    fn listen_to(&mut self, path: PathBuf) {
-        let Some(identity) = links::identity(&path) else {
+    /// Watches a directory. Callers repeat this for watched directories, because a moved directory loses its watch.
+    fn watch(&mut self, path: PathBuf) {
+        let Some(stamp) = FileStamp::of(&path) else {
             return;
         };
-        if self.listening.get(&path).is_some_and(|it| *it != identity) {
-            self.stop_listening_to(&path);
-        }
-        let Some(ears) = &mut self.ears else { return };
-        match ears.watch(&path, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.listening.insert(path, identity);
-            }
-            Err(error) => {
-                if self.complained.insert(path.clone()) {
-                    let directory = path.display();
-                    tracing::warn!(
-                        %directory, %error,
-                        "cannot watch a directory: checking its files every {WATCH_QUIET:?}"
-                    );
-                }
-            }
-        }
-    }
-
-    fn stop_listening_to(&mut self, path: &Path) {
-        self.listening.remove(path);
-        if let Some(ears) = &mut self.ears {
-            // The watch may be gone already.
-            let _ = ears.unwatch(path);
+        if let Err(error) = self.watcher.watch(path.clone(), stamp.identity()) {
+            let directory = path.display();
+            tracing::warn!(
+                %directory, %error,
+                "cannot watch a directory: checking its files every {WATCH_QUIET:?}"
+            );
         }
     }
 }
@@ -224,20 +170,20 @@ mod tests {
 
     use super::*;
 
-    struct Ear {
+    struct Fixture {
         folder: tempfile::TempDir,
-        inbox: Arc<PendingHints>,
+        pending: Arc<PendingHints>,
         directories: WatchedDirectories,
         name: Name,
     }
 
-    impl Ear {
+    impl Fixture {
         fn new() -> Self {
-            let inbox = Arc::new(PendingHints::default());
+            let pending = Arc::new(PendingHints::default());
             Self {
                 folder: tempfile::tempdir().unwrap(),
-                directories: WatchedDirectories::new(Arc::clone(&inbox)),
-                inbox,
+                directories: WatchedDirectories::new(Arc::clone(&pending)),
+                pending,
                 name: "g".into(),
             }
         }
@@ -250,122 +196,122 @@ mod tests {
             let path = self.path(name);
             let guest = Arc::clone(&self.name);
             self.directories.follow(&guest, &path);
-            self.inbox.take();
+            self.pending.take();
         }
 
         /// Waits until the combined hint is this one.
         async fn expect(&self, hint: ChangeHint) {
-            let heard = async {
+            let combined = async {
                 let mut all: Option<ChangeHint> = None;
                 while all != Some(hint) {
-                    self.inbox.arrived().await;
-                    if let Some(new) = self.inbox.take().remove(&self.name) {
+                    self.pending.arrived().await;
+                    if let Some(new) = self.pending.take().remove(&self.name) {
                         all = Some(all.map_or(new, |old| old.and(new)));
                     }
                 }
             };
-            let in_time = tokio::time::timeout(Duration::from_secs(10), heard).await;
+            let in_time = tokio::time::timeout(Duration::from_secs(10), combined).await;
             assert!(in_time.is_ok(), "nothing was heard of {hint:?}");
         }
 
         async fn expect_nothing(&self) {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert!(self.inbox.take().is_empty());
+            assert!(self.pending.take().is_empty());
         }
     }
 
     #[tokio::test]
-    async fn writing_is_heard_and_then_closing() {
+    async fn a_write_and_then_the_close_of_a_file_are_reported() {
         use std::io::Write as _;
-        let mut ear = Ear::new();
-        fs::write(ear.path("x.wasm"), "old").unwrap();
-        ear.follow("x.wasm");
-        let mut file = fs::File::create(ear.path("x.wasm")).unwrap();
+        let mut fixture = Fixture::new();
+        fs::write(fixture.path("x.wasm"), "old").unwrap();
+        fixture.follow("x.wasm");
+        let mut file = fs::File::create(fixture.path("x.wasm")).unwrap();
         file.write_all(b"half").unwrap();
-        ear.expect(ChangeHint::Writing).await;
+        fixture.expect(ChangeHint::Writing).await;
         drop(file);
-        ear.expect(ChangeHint::Settled).await;
+        fixture.expect(ChangeHint::Settled).await;
     }
 
     #[tokio::test]
-    async fn neighbours_and_readers_are_not_heard() {
-        let mut ear = Ear::new();
-        fs::write(ear.path("x.wasm"), "old").unwrap();
-        ear.follow("x.wasm");
-        fs::write(ear.path("y.wasm"), "new").unwrap();
-        fs::read(ear.path("x.wasm")).unwrap();
-        ear.expect_nothing().await;
+    async fn writes_to_other_files_and_reads_are_not_reported() {
+        let mut fixture = Fixture::new();
+        fs::write(fixture.path("x.wasm"), "old").unwrap();
+        fixture.follow("x.wasm");
+        fs::write(fixture.path("y.wasm"), "new").unwrap();
+        fs::read(fixture.path("x.wasm")).unwrap();
+        fixture.expect_nothing().await;
     }
 
     #[tokio::test]
-    async fn a_link_that_is_replaced_is_heard_and_so_is_its_new_target() {
-        let mut ear = Ear::new();
+    async fn a_replaced_link_is_reported_and_its_new_target_is_watched() {
+        let mut fixture = Fixture::new();
         for version in ["1", "2"] {
-            fs::create_dir(ear.path(version)).unwrap();
-            fs::write(ear.path(version).join("x.wasm"), version).unwrap();
+            fs::create_dir(fixture.path(version)).unwrap();
+            fs::write(fixture.path(version).join("x.wasm"), version).unwrap();
         }
-        symlink("1", ear.path("data")).unwrap();
-        symlink("data/x.wasm", ear.path("x.wasm")).unwrap();
-        ear.follow("x.wasm");
+        symlink("1", fixture.path("data")).unwrap();
+        symlink("data/x.wasm", fixture.path("x.wasm")).unwrap();
+        fixture.follow("x.wasm");
 
-        symlink("2", ear.path("data.new")).unwrap();
-        fs::rename(ear.path("data.new"), ear.path("data")).unwrap();
-        ear.expect(ChangeHint::Settled).await;
+        symlink("2", fixture.path("data.new")).unwrap();
+        fs::rename(fixture.path("data.new"), fixture.path("data")).unwrap();
+        fixture.expect(ChangeHint::Settled).await;
 
-        ear.follow("x.wasm");
-        fs::write(ear.path("1/x.wasm"), "not any more").unwrap();
-        ear.expect_nothing().await;
-        fs::write(ear.path("2/x.wasm"), "this one").unwrap();
-        ear.expect(ChangeHint::Settled).await;
+        fixture.follow("x.wasm");
+        fs::write(fixture.path("1/x.wasm"), "not any more").unwrap();
+        fixture.expect_nothing().await;
+        fs::write(fixture.path("2/x.wasm"), "this one").unwrap();
+        fixture.expect(ChangeHint::Settled).await;
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_removed_and_made_again_is_heard_again() {
-        let mut ear = Ear::new();
-        let make = |ear: &Ear| {
-            fs::create_dir(ear.path("d")).unwrap();
-            fs::write(ear.path("d/x.wasm"), "").unwrap();
+    async fn a_directory_that_is_removed_and_created_again_is_watched_again() {
+        let mut fixture = Fixture::new();
+        let make = |fixture: &Fixture| {
+            fs::create_dir(fixture.path("d")).unwrap();
+            fs::write(fixture.path("d/x.wasm"), "").unwrap();
         };
-        make(&ear);
-        ear.follow("d/x.wasm");
+        make(&fixture);
+        fixture.follow("d/x.wasm");
         for _ in 0..3 {
-            fs::remove_dir_all(ear.path("d")).unwrap();
-            ear.expect(ChangeHint::Settled).await;
-            ear.follow("d/x.wasm");
-            make(&ear);
-            ear.expect(ChangeHint::Settled).await;
-            ear.follow("d/x.wasm");
-            fs::write(ear.path("d/x.wasm"), "new").unwrap();
-            ear.expect(ChangeHint::Settled).await;
+            fs::remove_dir_all(fixture.path("d")).unwrap();
+            fixture.expect(ChangeHint::Settled).await;
+            fixture.follow("d/x.wasm");
+            make(&fixture);
+            fixture.expect(ChangeHint::Settled).await;
+            fixture.follow("d/x.wasm");
+            fs::write(fixture.path("d/x.wasm"), "new").unwrap();
+            fixture.expect(ChangeHint::Settled).await;
         }
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_exchanged_is_heard_again() {
-        let mut ear = Ear::new();
+    async fn a_directory_that_is_exchanged_is_watched_again() {
+        let mut fixture = Fixture::new();
         for name in ["d", "e"] {
-            fs::create_dir(ear.path(name)).unwrap();
-            fs::write(ear.path(name).join("x.wasm"), name).unwrap();
+            fs::create_dir(fixture.path(name)).unwrap();
+            fs::write(fixture.path(name).join("x.wasm"), name).unwrap();
         }
-        ear.follow("d/x.wasm");
-        fs::rename(ear.path("d"), ear.path("old")).unwrap();
-        fs::rename(ear.path("e"), ear.path("d")).unwrap();
-        ear.expect(ChangeHint::Settled).await;
-        ear.follow("d/x.wasm");
-        fs::write(ear.path("old/x.wasm"), "nobody cares").unwrap();
-        ear.expect_nothing().await;
-        fs::write(ear.path("d/x.wasm"), "new").unwrap();
-        ear.expect(ChangeHint::Settled).await;
+        fixture.follow("d/x.wasm");
+        fs::rename(fixture.path("d"), fixture.path("old")).unwrap();
+        fs::rename(fixture.path("e"), fixture.path("d")).unwrap();
+        fixture.expect(ChangeHint::Settled).await;
+        fixture.follow("d/x.wasm");
+        fs::write(fixture.path("old/x.wasm"), "nobody cares").unwrap();
+        fixture.expect_nothing().await;
+        fs::write(fixture.path("d/x.wasm"), "new").unwrap();
+        fixture.expect(ChangeHint::Settled).await;
     }
 
     #[tokio::test]
-    async fn a_guest_that_went_is_not_listened_for() {
-        let mut ear = Ear::new();
-        fs::write(ear.path("x.wasm"), "").unwrap();
-        ear.follow("x.wasm");
-        ear.directories.retain(&HashSet::new());
-        fs::write(ear.path("x.wasm"), "new").unwrap();
-        ear.expect_nothing().await;
-        assert!(ear.directories.listening.is_empty());
+    async fn a_removed_guest_is_no_longer_watched() {
+        let mut fixture = Fixture::new();
+        fs::write(fixture.path("x.wasm"), "").unwrap();
+        fixture.follow("x.wasm");
+        fixture.directories.retain(&HashSet::new());
+        fs::write(fixture.path("x.wasm"), "new").unwrap();
+        fixture.expect_nothing().await;
+        assert!(fixture.directories.watcher.is_empty());
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use notify::EventKind;
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::event::{CreateKind, ModifyKind, RenameMode};
 
 use cloakroom_base::limits::{WATCH_DEBOUNCE, WATCH_QUIET};
 
@@ -31,16 +31,14 @@ impl ChangeHint {
         }
     }
 
-    /// Returns the hint for an event about a watched path. `is_directory` says that the path is a directory which
-    /// contains watched names. `is_link` returns whether the path is a link now.
+    /// Returns the hint for an event about a watched path. The event is not a read. `is_directory` says that the path is a
+    /// directory which contains watched names. `is_link` returns whether the path is a link now.
     pub(crate) fn of(
         kind: &EventKind,
         is_directory: bool,
         is_link: impl FnOnce() -> bool,
     ) -> Option<Self> {
         match kind {
-            // These events include the host's own reads.
-            EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write) => None,
             // Entries of the directory are reported by their own names.
             EventKind::Access(_) if is_directory => None,
             EventKind::Access(_) => Some(Self::Settled),
@@ -112,8 +110,9 @@ impl CheckTime {
 mod tests {
     use std::time::Duration;
 
-    use notify::event::{DataChange, MetadataKind, RemoveKind};
+    use notify::event::{AccessKind, AccessMode, DataChange, MetadataKind, RemoveKind};
 
+    use super::super::directory_watcher::is_read;
     use super::*;
 
     const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
@@ -127,13 +126,14 @@ mod tests {
         let now = Instant::now();
         let hints = events
             .iter()
+            .filter(|kind| !is_read(kind))
             .filter_map(|kind| ChangeHint::of(kind, false, || false));
         let due = hints.fold(CheckTime::Never, |due, hint| due.after(hint, now));
         due.at().map(|at| at - now)
     }
 
     #[test]
-    fn a_file_is_looked_at_soon_after_its_writer_has_closed_it() {
+    fn a_file_is_checked_soon_after_its_writer_has_closed_it() {
         assert_eq!(after(&[WRITTEN, WRITTEN, CLOSED]), Some(WATCH_DEBOUNCE));
         assert_eq!(after(&[MADE, WRITTEN, CLOSED]), Some(WATCH_DEBOUNCE));
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nobody_has_closed_is_left_alone() {
+    fn a_file_that_was_not_closed_is_checked_only_after_the_quiet_time() {
         for events in [
             &[WRITTEN][..],
             &[MADE, WRITTEN],
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_says_nothing() {
+    fn a_read_access_causes_no_check() {
         for access in [
             AccessKind::Open(AccessMode::Any),
             AccessKind::Read,
@@ -175,8 +175,8 @@ mod tests {
         let settled = CheckTime::Never.after(ChangeHint::Settled, now);
         let later = now + WATCH_DEBOUNCE / 2;
         assert_eq!(settled.after(ChangeHint::Something, later), settled);
-        let rights = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
-        assert_eq!(after(&[rights]), Some(WATCH_QUIET));
+        let change = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        assert_eq!(after(&[change]), Some(WATCH_QUIET));
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hints_at_once_are_as_good_as_one_by_one() {
+    fn combined_hints_have_the_same_effect_as_single_ones() {
         let all = [
             ChangeHint::Settled,
             ChangeHint::Writing,

@@ -4,9 +4,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
 
 /// As many links as Linux follows.
 const LINKS_MAX: usize = 40;
@@ -70,42 +68,11 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     })
 }
 
-/// The identity of a file and its last change. Equal stamps do not prove equal content: a file may be written twice
-/// within one clock tick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileStamp {
-    identity: Identity,
-    bytes: u64,
-    modified: Option<SystemTime>,
-    changed: (i64, i64),
-}
-
-/// The device and inode numbers of a file or directory, which do not depend on its name.
-pub(crate) type Identity = (u64, u64);
-
-impl FileStamp {
-    /// Returns the stamp of the file that the path leads to now. `None` if there is none, or if it cannot be read.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        let metadata = path.metadata().ok()?;
-        Some(Self {
-            identity: (metadata.dev(), metadata.ino()),
-            bytes: metadata.len(),
-            modified: metadata.modified().ok(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
-
-/// Returns the identity of the directory that a path leads to now.
-pub(crate) fn identity(path: &Path) -> Option<Identity> {
-    let metadata = path.metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use super::super::stamp::FileStamp;
     use super::*;
 
     /// Returns a folder whose own path has no links, and that path.
@@ -169,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_waited_for_where_it_would_appear() {
+    fn a_missing_path_is_watched_where_it_would_appear() {
         let (_folder, root) = folder();
         check(&root, "a/b/x.wasm", &["a"], &[""]);
         symlink("gone", root.join("dangling")).unwrap();
@@ -177,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_ring_come_to_an_end() {
+    fn a_cycle_of_links_is_not_followed_forever() {
         let (_folder, root) = folder();
         symlink("b", root.join("a")).unwrap();
         symlink("a", root.join("b")).unwrap();

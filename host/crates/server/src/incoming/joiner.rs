@@ -37,7 +37,7 @@ pub(crate) struct PieceJoiner<B> {
     /// No frame follows an error.
     has_failed: bool,
     /// Fires when small pieces have waited long enough for more.
-    alarm: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> PieceJoiner<B> {
@@ -49,7 +49,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> PieceJoiner<B> {
             joined: BytesMut::new(),
             last: None,
             has_failed: false,
-            alarm: None,
+            timer: None,
         }
     }
 
@@ -83,7 +83,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> PieceJoiner<B> {
     }
 
     fn take_held(&mut self) -> Frame<Bytes> {
-        self.alarm = None;
+        self.timer = None;
         Frame::data(match self.first.is_empty() {
             false => std::mem::take(&mut self.first),
             true => self.joined.split().freeze(),
@@ -95,10 +95,10 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> PieceJoiner<B> {
         if !self.pieces.is_flooded() {
             return Poll::Ready(());
         }
-        let alarm = self
-            .alarm
+        let timer = self
+            .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_PIECE_JOIN_WAIT)));
-        alarm.as_mut().poll(cx)
+        timer.as_mut().poll(cx)
     }
 
     /// Polls for the next frame of the joined body.

@@ -2,12 +2,13 @@
 //! stops arriving is also detected.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use super::PolledFrame;
@@ -35,23 +36,17 @@ pub(crate) struct ArrivalTimer {
 
 #[derive(Debug)]
 struct PieceWait {
-    bell: Arc<WakeNote>,
+    wake_note: Arc<WakeNote>,
     /// The time since which the reader waits for the body.
     since: Option<Instant>,
-    alarm: Pin<Box<Sleep>>,
+    sleep: Pin<Box<Sleep>>,
 }
 
 /// Records when the body wakes its reader. The time after that does not count against the client, however late the reader polls.
 #[derive(Debug, Default)]
 struct WakeNote {
-    rang_at: Mutex<Option<Instant>>,
+    woken_at: Mutex<Option<Instant>>,
     reader: AtomicWaker,
-}
-
-impl WakeNote {
-    fn rang_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.rang_at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Wake for WakeNote {
@@ -60,7 +55,7 @@ impl Wake for WakeNote {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rang_at().get_or_insert_with(Instant::now);
+        self.woken_at.lock().get_or_insert_with(Instant::now);
         self.reader.wake();
     }
 }
@@ -81,17 +76,17 @@ impl ArrivalTimer {
         mut poll: impl FnMut(&mut Context<'_>) -> PolledFrame,
     ) -> PolledFrame {
         // Most bodies have already arrived when they are polled.
-        let (mut rang_at, mut polled) = match &mut self.wait {
+        let (mut woken_at, mut polled) = match &mut self.wait {
             None => (None, poll(cx)),
             Some(wait) => wait.poll(cx, &mut poll),
         };
         if polled.is_pending() && self.wait.is_none() {
             let wait = self.wait.insert(Box::new(PieceWait {
-                bell: Arc::default(),
+                wake_note: Arc::default(),
                 since: None,
-                alarm: Box::pin(tokio::time::sleep(self.left)),
+                sleep: Box::pin(tokio::time::sleep(self.left)),
             }));
-            (rang_at, polled) = wait.poll(cx, &mut poll);
+            (woken_at, polled) = wait.poll(cx, &mut poll);
         }
         match &polled {
             Poll::Pending => {
@@ -100,7 +95,7 @@ impl ArrivalTimer {
                 }
             }
             Poll::Ready(Some(Ok(frame))) => {
-                self.came(rang_at, frame.data_ref().map_or(0, Bytes::len) as u64);
+                self.came(woken_at, frame.data_ref().map_or(0, Bytes::len) as u64);
             }
             Poll::Ready(Some(Err(_)) | None) => {}
         }
@@ -133,10 +128,10 @@ impl ArrivalTimer {
             if Instant::now() >= ends_at {
                 return Poll::Ready(());
             }
-            if wait.alarm.deadline().into_std() < ends_at {
-                wait.alarm.as_mut().reset(ends_at.into());
+            if wait.sleep.deadline().into_std() < ends_at {
+                wait.sleep.as_mut().reset(ends_at.into());
             }
-            if wait.alarm.as_mut().poll(cx).is_pending() {
+            if wait.sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -150,11 +145,11 @@ impl PieceWait {
         cx: &Context<'_>,
         poll: impl FnOnce(&mut Context<'_>) -> PolledFrame,
     ) -> (Option<Instant>, PolledFrame) {
-        self.bell.reader.register(cx.waker());
-        let rang_at = self.bell.rang_at().take();
-        let waker = Waker::from(Arc::clone(&self.bell));
+        self.wake_note.reader.register(cx.waker());
+        let woken_at = self.wake_note.woken_at.lock().take();
+        let waker = Waker::from(Arc::clone(&self.wake_note));
         let polled = poll(&mut Context::from_waker(&waker));
-        (rang_at, polled)
+        (woken_at, polled)
     }
 }
 
@@ -212,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_which_nothing_comes_is_found_out() {
+    async fn a_request_body_without_bytes_times_out() {
         let (_sender, mut body) = channel();
         body.timer.pace.grace = Duration::from_millis(5);
         body.timer.left = body.timer.pace.grace;
@@ -221,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_byte_now_and_then_buys_no_time() {
+    async fn an_occasional_byte_does_not_extend_the_grace() {
         let (sender, mut body) = channel();
         for second in 0.. {
             assert!(poll(&mut body).is_pending());
@@ -242,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kibibyte_a_second_lasts_for_ever() {
+    async fn a_body_of_one_kibibyte_per_second_never_times_out() {
         let (sender, mut body) = channel();
         for _ in 0..100 {
             assert!(poll(&mut body).is_pending());
@@ -253,14 +248,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_slow_reader_leaves_unread_is_not_the_clients_fault() {
+    async fn unread_bytes_of_a_slow_reader_are_not_the_clients_fault() {
         let (sender, mut body) = channel();
         assert!(poll(&mut body).is_pending());
         sender.send(1).unwrap();
         // The byte arrived immediately and is read half a minute later.
         age(&mut body, Duration::from_secs(30));
-        let bell = &body.timer.wait.as_ref().unwrap().bell;
-        *bell.rang_at() = body.timer.wait.as_ref().unwrap().since;
+        let wake_note = &body.timer.wait.as_ref().unwrap().wake_note;
+        *wake_note.woken_at.lock() = body.timer.wait.as_ref().unwrap().since;
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1))));
         assert!(
             body.timer.left > Duration::from_secs(9),
@@ -270,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_buys_no_more_than_the_grace() {
+    async fn a_large_piece_restores_at_most_the_full_grace() {
         let (sender, mut body) = channel();
         sender.send(1 << 20).unwrap();
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1 << 20))));

@@ -117,7 +117,7 @@ impl fmt::Debug for CookieValue {
 /// Omits the keys.
 impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jar").finish_non_exhaustive()
+        f.debug_struct("CookieJar").finish_non_exhaustive()
     }
 }
 

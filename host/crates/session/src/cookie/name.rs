@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_tokens() {
+    fn only_tokens_are_valid_cookie_names() {
         for name in [
             "connect.sid",
             "sessionId",

@@ -144,7 +144,7 @@ impl PresentedCookies {
 
 impl fmt::Debug for PresentedCookies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Presented")
+        f.debug_struct("PresentedCookies")
             .field("values", &self.values.len())
             .field("is_overfull", &self.is_overfull)
             .finish()

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_javascript_cannot_decode_stays_as_it_is() {
+    fn a_value_that_javascript_cannot_decode_is_kept_as_it_is() {
         for text in [
             "%",
             "a%",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_latin_1_even_where_they_were_meant_as_utf_8() {
+    fn header_bytes_are_decoded_as_latin_1_even_if_they_are_utf_8() {
         assert_eq!(text_of(b"abc"), "abc");
         assert_eq!(text_of("é".as_bytes()), "Ã©");
         assert_eq!(text_of(b"\xff"), "ÿ");

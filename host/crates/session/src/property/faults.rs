@@ -2,10 +2,13 @@
 //! between its answers.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::script::{Rng, pause};
 use crate::record::{SessionId, SessionRecord};
+use crate::store::layer;
 use crate::store::{
     Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
 };
@@ -124,37 +127,33 @@ impl FaultyStore {
 
     /// Returns every id for which a write was performed or tried, and those among them of creations and moves whose reply was lost.
     pub(crate) fn ids(&self) -> (HashSet<SessionId>, HashSet<SessionId>) {
-        let state = self.state();
+        let state = self.state.lock();
         (state.ids.clone(), state.lost.clone())
     }
 
     /// Returns the numbers of lost replies and of failures so far.
     pub(crate) fn faults_made(&self) -> (usize, usize) {
-        let state = self.state();
+        let state = self.state.lock();
         (state.lost_replies, state.failures)
     }
 
     /// Returns whether nothing is in transit, including late commits. The clock may move then.
     pub(crate) fn is_quiet(&self) -> bool {
-        let state = self.state();
+        let state = self.state.lock();
         state.under_way == 0 && state.unsettled.is_empty()
     }
 
     /// Like [`FaultyStore::is_quiet`], but for the end of a round, when no commit will be sent again.
     pub(crate) fn is_finished(&self) -> bool {
-        self.state().under_way == 0
+        self.state.lock().under_way == 0
     }
 
     pub(crate) fn forget_unsettled(&self) {
-        self.state().unsettled.clear();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unsettled.clear();
     }
 
     fn fork(&self) -> Rng {
-        self.state().rng.fork()
+        self.state.lock().rng.fork()
     }
 
     /// Keeps the clock from moving.
@@ -163,12 +162,12 @@ impl FaultyStore {
     }
 
     fn begin(&self) -> UnderWay<'_> {
-        self.state().under_way += 1;
+        self.state.lock().under_way += 1;
         UnderWay(self)
     }
 
     fn fate(&self, commit: &Commit) -> Fate {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.ids.insert(written_id(commit));
         let fate = if state.rng.chance(self.faults.lost_percent) && self.may_be_lost(commit) {
             match state.rng.below(3) {
@@ -207,7 +206,7 @@ impl FaultyStore {
 
     async fn apply(&self, commit: &Commit) -> CommitVerdict {
         let (_shared, _alone);
-        if self.state().doubted.contains(&commit.id) {
+        if self.state.lock().doubted.contains(&commit.id) {
             _alone = RESENT.write().await;
         } else {
             _shared = RESENT.read().await;
@@ -225,7 +224,7 @@ impl FaultyStore {
                 let verdict = self.apply(commit).await;
                 // A store may lose track by itself, for example of a statement with many rows, some of which are gone now.
                 if matches!(verdict, CommitVerdict::Ambiguous(_)) {
-                    self.state().note_lost(commit);
+                    self.state.lock().note_lost(commit);
                 }
                 (verdict, false)
             }
@@ -247,7 +246,7 @@ pub(crate) struct UnderWay<'a>(&'a FaultyStore);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.state().under_way -= 1;
+        self.0.state.lock().under_way -= 1;
     }
 }
 
@@ -255,7 +254,11 @@ impl Drop for UnderWay<'_> {
 #[derive(Debug)]
 pub(crate) struct Link(pub(crate) Arc<FaultyStore>);
 
-impl SessionStore for Link {
+impl layer::StoreLayer for Link {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.0.inner
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -268,7 +271,7 @@ impl SessionStore for Link {
             pause(&mut rng, store.faults.pauses).await;
             let under_way = store.begin();
             if failing {
-                store.state().failures += 1;
+                store.state.lock().failures += 1;
                 return Err(gone());
             }
             let rows = store.inner.load_many(ids, store.clock.now_s()).await;
@@ -319,21 +322,13 @@ impl SessionStore for Link {
             self.0.inner.touch_many(touches, self.0.clock.now_s()).await
         })
     }
-
-    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-        self.0.inner.reap(now_s, rows_max)
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        self.0.inner.keeps_tokens()
-    }
 }
 
 impl Link {
     /// Performs a statement late: it was in transit when the connection broke.
     fn land_late(&self, commit: Commit, mut rng: Rng) {
         let store = Arc::clone(&self.0);
-        store.state().under_way += 1;
+        store.state.lock().under_way += 1;
         tokio::spawn(async move {
             let _under_way = UnderWay(&store);
             pause(&mut rng, 12).await;

@@ -171,7 +171,7 @@ impl StoredCookieObject {
 
 impl fmt::Debug for StoredCookieObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredCookie")
+        f.debug_struct("StoredCookieObject")
             .field("attributes", &self.attributes)
             .finish_non_exhaustive()
     }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rust_cannot_hold_is_still_json() {
+    fn values_without_a_rust_representation_are_valid_json() {
         for text in [
             r#""a\ud83dz""#,
             r#"{"\udc00":1}"#,
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused_with_its_place() {
+    fn invalid_json_is_refused_with_its_position() {
         for text in [
             "",
             " ",
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn truth_is_javascripts() {
+    fn truthiness_is_that_of_javascript() {
         for raw in ["false", "null", "0", "-0", "0.0", "0e5", "1e-400", "\"\""] {
             assert!(!is_truthy(raw), "{raw}");
         }

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn an_invalid_timestamp_is_not_parsed() {
         for text in [
             "",
             "soon",

@@ -54,9 +54,9 @@ impl SessionRun {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(());
         };
-        let (deadline, place) = (self.deadline(), self.place.clone());
+        let (deadline, reservation) = (self.deadline(), self.reservation.clone());
         let locks = &self.shared.locks;
-        self.lock.acquire(locks, &id, deadline, place).await?;
+        self.lock.acquire(locks, &id, deadline, reservation).await?;
         Ok(())
     }
 
@@ -86,7 +86,7 @@ impl SessionRun {
         let granted = tokio::select! {
             biased;
             result = &mut result => return self.put_back(result.ok()),
-            granted = position.wait(self.deadline(), self.place.clone()) => granted,
+            granted = position.wait(self.deadline(), self.reservation.clone()) => granted,
         };
         match queue.withdraw(number) {
             Some(transaction) => self.phase = LoadPhase::Open(transaction),

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_problems_are_one_line_and_the_worst_counts() {
+    fn several_problems_become_one_finding_with_the_worst_severity() {
         let problems = vec![
             ExamineFinding::warning("schema", "no index", "add it"),
             ExamineFinding::fault("schema", "no key", "add a key"),

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{
     Commit, CommitVerdict, RowChange, RowVersion, SessionStore, StoreError, StoreFuture, Touch,
@@ -30,7 +30,7 @@ impl MemoryStore {
     /// Writes a row as a foreign writer (an Express app with express-mysql-session) does: replaces its data and expiry
     /// without comparing them, or inserts it. Leaves Cloakroom's tokens and creation time unchanged.
     pub fn overwrite(&self, id: &SessionId, data: Bytes, expires_at_s: i64) {
-        let mut rows = self.lock();
+        let mut rows = self.rows.lock();
         let (tokens, created_at_s) = match rows.by_id.get(id) {
             Some(row) => (row.tokens.clone(), row.created_at_s),
             None => (TokenHistory::default(), None),
@@ -48,20 +48,15 @@ impl MemoryStore {
 
     /// Returns the number of rows, including expired ones.
     pub fn row_count(&self) -> usize {
-        self.lock().by_id.len()
+        self.rows.lock().by_id.len()
     }
 
     /// Returns the rows that are valid at `now_s`, ordered by expiry with the earliest first.
     pub fn rows(&self, now_s: i64) -> Vec<(SessionId, SessionRecord)> {
-        let rows = self.lock();
+        let rows = self.rows.lock();
         let valid = rows.by_expiry.iter().filter(|(at_s, _)| *at_s >= now_s);
         let row = |(_, id): &(i64, SessionId)| Some((id.clone(), rows.by_id.get(id)?.clone()));
         valid.filter_map(row).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, MemoryRows> {
-        // No call can panic while the map is half changed, so a poisoned lock does not mean damaged rows.
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +75,7 @@ impl SessionStore for MemoryStore {
         now_s: i64,
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
         Box::pin(async move {
-            let rows = self.lock();
+            let rows = self.rows.lock();
             Ok(ids
                 .iter()
                 .map(|id| rows.valid(id, now_s).cloned())
@@ -94,7 +89,7 @@ impl SessionStore for MemoryStore {
         now_s: i64,
     ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
-            let mut rows = self.lock();
+            let mut rows = self.rows.lock();
             let verdicts = commits.iter().map(|commit| rows.commit(commit, now_s));
             verdicts.collect()
         })
@@ -106,7 +101,7 @@ impl SessionStore for MemoryStore {
         now_s: i64,
     ) -> StoreFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut rows = self.lock();
+            let mut rows = self.rows.lock();
             for touch in touches {
                 if let Some(row) = rows.valid(&touch.id, now_s) {
                     let moved = SessionRecord {
@@ -121,7 +116,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-        Box::pin(async move { Ok(self.lock().reap(now_s, rows_max)) })
+        Box::pin(async move { Ok(self.rows.lock().reap(now_s, rows_max)) })
     }
 
     fn keeps_tokens(&self) -> bool {

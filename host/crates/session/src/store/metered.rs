@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{
-    Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture,
-    Touch,
-};
+use super::layer;
+use super::{Commit, CommitVerdict, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch};
 use crate::record::{SessionId, SessionRecord};
 use cloakroom_base::telemetry::metrics::{Counter, Histogram, Scrape, counter, store_seconds};
 use outage::{Outage, OutageChange, StoreSide};
@@ -72,7 +70,7 @@ impl MeteredStore {
     }
 
     /// Adds the metrics to `scrape`.
-    pub fn tell(&self, scrape: &Scrape) {
+    pub fn collect_into(&self, scrape: &Scrape) {
         for call in [&self.load, &self.commit, &self.touch, &self.reap] {
             scrape.add(&call.took);
             for errors in [
@@ -97,7 +95,7 @@ impl MeteredStore {
             &[],
             i64::from(self.store.halted().is_some()),
         );
-        self.store.tell(scrape);
+        self.store.collect_into(scrape);
     }
 
     fn note<'a>(
@@ -194,7 +192,11 @@ fn error_of<T>(
         .into_iter()
 }
 
-impl SessionStore for MeteredStore {
+impl layer::StoreLayer for MeteredStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.store
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -249,22 +251,6 @@ impl SessionStore for MeteredStore {
             reaped
         })
     }
-
-    fn keeps_tokens(&self) -> bool {
-        self.store.keeps_tokens()
-    }
-
-    fn halted(&self) -> Option<StoreError> {
-        self.store.halted()
-    }
-
-    fn servers(&self) -> Vec<ServerStanding> {
-        self.store.servers()
-    }
-
-    fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
-        self.store.prefer_first()
-    }
 }
 
 #[cfg(test)]
@@ -280,7 +266,11 @@ mod tests {
         is_failing: AtomicBool,
     }
 
-    impl SessionStore for Failing {
+    impl layer::StoreLayer for Failing {
+        fn inner(&self) -> &dyn SessionStore {
+            &self.store
+        }
+
         fn load_many<'a>(
             &'a self,
             ids: &'a [SessionId],
@@ -295,40 +285,16 @@ mod tests {
             };
             Box::pin(async { Err(error) })
         }
-
-        fn commit_many<'a>(
-            &'a self,
-            commits: &'a [Commit],
-            now_s: i64,
-        ) -> StoreFuture<'a, Vec<CommitVerdict>> {
-            self.store.commit_many(commits, now_s)
-        }
-
-        fn touch_many<'a>(
-            &'a self,
-            touches: &'a [Touch],
-            now_s: i64,
-        ) -> StoreFuture<'a, Result<(), StoreError>> {
-            self.store.touch_many(touches, now_s)
-        }
-
-        fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-            self.store.reap(now_s, rows_max)
-        }
-
-        fn keeps_tokens(&self) -> bool {
-            self.store.keeps_tokens()
-        }
     }
 
     fn told(store: &MeteredStore) -> String {
         let scrape = Scrape::default();
-        store.tell(&scrape);
+        store.collect_into(&scrape);
         scrape.text()
     }
 
     #[tokio::test]
-    async fn it_is_down_from_a_call_without_an_answer_to_the_next_with_one() {
+    async fn the_store_is_down_from_a_failed_call_to_the_next_answered_one() {
         let failing = Arc::new(Failing {
             store: MemoryStore::new(),
             is_failing: AtomicBool::new(true),
@@ -353,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_a_store_like_the_one_under_it() {
+    async fn the_metered_store_keeps_the_store_contract() {
         let make =
             async || MeteredStore::new(Arc::new(MemoryStore::new())) as Arc<dyn SessionStore>;
         contract::check_all(make).await;

@@ -135,7 +135,7 @@ async fn a_burst_over_two_processes_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_burst_of_adds_runs_nobody_again() {
+async fn a_burst_of_adds_causes_no_rerun() {
     for writers in [2, 8, 32, 64] {
         let fixture = SessionFixture::new();
         fixture.store.pauses.store(2, Ordering::Relaxed);
@@ -178,7 +178,7 @@ async fn a_burst_of_adds_runs_nobody_again() {
 }
 
 #[tokio::test]
-async fn exclusive_visits_never_meet() {
+async fn exclusive_visits_never_overlap() {
     let fixture = SessionFixture::new();
     fixture.store.pauses.store(2, Ordering::Relaxed);
     let id = fixture.make(None, &[("n", "0")]);
@@ -200,7 +200,7 @@ async fn exclusive_visits_never_meet() {
 }
 
 #[tokio::test]
-async fn whom_a_full_queue_turns_away_has_written_nothing() {
+async fn a_visit_refused_by_a_full_queue_has_written_nothing() {
     let fixture = SessionFixture::with(SessionOptions {
         lock_waiters_max: 2,
         ..SessionOptions::default()

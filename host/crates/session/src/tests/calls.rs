@@ -1,6 +1,6 @@
 //! The calls on the handle: their results and refusals, and that a refused call changes nothing.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::super::{CookieChange, Session, SessionCallError, SessionError};
 use super::fixture::{NOW_MS, SessionFixture, keys};
@@ -38,7 +38,7 @@ where
 }
 
 #[tokio::test]
-async fn what_is_no_json_text_is_refused() {
+async fn a_value_that_is_not_json_is_refused() {
     unchanged(&[("a", "1")], |session, _| async move {
         for text in [
             "",
@@ -130,7 +130,7 @@ async fn reserved_keys_are_refused_on_write_and_absent_on_read() {
 }
 
 #[tokio::test]
-async fn sums_of_what_is_no_integer_are_refused() {
+async fn adding_to_a_value_that_is_not_an_integer_is_refused() {
     for text in [
         "\"5\"",
         "1.5",
@@ -236,7 +236,7 @@ async fn clear_leaves_the_session_and_its_cookie() {
 }
 
 #[tokio::test]
-async fn the_cookie_is_told_with_this_runs_changes() {
+async fn the_cookie_call_returns_the_changes_of_the_same_run() {
     let fixture = SessionFixture::new();
     let id = fixture.make(Some(60_000), &[]);
     fixture.clock.advance(20_000);
@@ -266,7 +266,7 @@ async fn the_cookie_is_told_with_this_runs_changes() {
 }
 
 #[tokio::test]
-async fn an_end_that_no_row_can_hold_is_refused() {
+async fn an_expiry_that_no_row_can_store_is_refused() {
     let last_ms = i64::from(u32::MAX) * 1_000;
     unchanged(&[("a", "1")], |session, _| async move {
         for ms in [i64::MAX, i64::MIN, -NOW_MS - 501, last_ms - NOW_MS + 500] {
@@ -331,13 +331,13 @@ async fn once_released_a_session_is_read_only() {
             let kept = &kept;
             async move {
                 session.set("a", "2").await?;
-                *kept.lock().unwrap() = Some(session);
+                *kept.lock() = Some(session);
                 Ok(())
             }
         }),
     );
     answered(outcome.await);
-    let session = kept.lock().unwrap().take().expect("the guest's handle");
+    let session = kept.lock().take().expect("the guest's handle");
     let after_commit = fixture.data(&id).await;
     for (n, told) in changes(&session).await.into_iter().enumerate() {
         assert_eq!(
@@ -358,7 +358,7 @@ async fn once_released_a_session_is_read_only() {
 }
 
 #[tokio::test]
-async fn what_was_done_before_the_freeze_is_committed_and_nothing_after_it() {
+async fn changes_before_the_freeze_are_committed_and_later_ones_refused() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1"), ("n", "1")]);
     let outcome = fixture.request(

@@ -122,7 +122,7 @@ async fn a_run_whose_reads_hold_is_applied_to_the_newer_row() {
 }
 
 #[tokio::test]
-async fn a_run_that_saw_what_is_different_now_is_run_again() {
+async fn a_run_whose_reads_have_changed_is_rerun() {
     let cases: &[(&'static [Call], Content)] = &[
         (&[Call::Get("a")], OTHER_A),
         (&[Call::Get("a")], LESS),
@@ -150,7 +150,7 @@ async fn a_run_that_saw_what_is_different_now_is_run_again() {
 }
 
 #[tokio::test]
-async fn a_write_that_only_fitted_before_is_run_again() {
+async fn a_write_that_no_longer_fits_the_key_limit_is_rerun() {
     let fixture = SessionFixture::with(SessionOptions {
         keys_max: 3,
         ..SessionOptions::default()
@@ -226,7 +226,7 @@ async fn the_second_run_sees_the_newer_row_and_nothing_of_the_first() {
 }
 
 #[tokio::test]
-async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() {
+async fn a_guest_that_continues_after_an_interruption_is_still_rerun() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1")]);
     let outcome = fixture.request(
@@ -282,7 +282,7 @@ async fn end(calls: &'static [Call], by_unset: bool) -> (u32, Vec<Asked>, bool) 
 }
 
 #[tokio::test]
-async fn an_end_without_reads_is_blind_and_one_with_reads_is_compared() {
+async fn a_delete_is_unconditional_without_reads_and_compared_with_reads() {
     for by_unset in [false, true] {
         let blind = vec![Asked::Load, Asked::BlindDelete];
         assert_eq!(end(&[], by_unset).await, (1, blind.clone(), true));

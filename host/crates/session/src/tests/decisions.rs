@@ -199,7 +199,7 @@ async fn check(profile: &str, options: impl Fn() -> SessionOptions, table: &str)
 }
 
 #[tokio::test]
-async fn under_this_hosts_defaults() {
+async fn commit_decisions_follow_the_table_of_the_hosts_defaults() {
     let table = "
         Nothing  | Nothing                 | Keep   | -                    | 0
         Nothing  | Read                    | Keep   | -                    | 0
@@ -268,7 +268,7 @@ async fn under_this_hosts_defaults() {
 }
 
 #[tokio::test]
-async fn under_express_1() {
+async fn commit_decisions_follow_the_table_of_express_1() {
     let table = "
         Nothing  | Nothing                 | New    | Create               | 1
         Nothing  | Read                    | New    | Create               | 1

@@ -24,7 +24,7 @@ fn is_unavailable<T>(told: &Result<T, SessionCallError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_load_that_fails_refuses_whoever_made_a_call_whatever_the_guest_says() {
+async fn a_failed_load_refuses_every_visit_that_made_a_session_call() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("n", "1")]);
     fixture.store.will(Fate::DOWN);
@@ -49,7 +49,7 @@ async fn a_load_that_fails_refuses_whoever_made_a_call_whatever_the_guest_says()
 }
 
 #[tokio::test]
-async fn who_makes_no_call_or_has_no_cookie_goes_on_without_a_store() {
+async fn visits_without_a_session_call_or_a_cookie_need_no_store() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("n", "1")]);
     fixture.store.will(Fate::DOWN);
@@ -70,7 +70,7 @@ async fn who_makes_no_call_or_has_no_cookie_goes_on_without_a_store() {
 }
 
 #[tokio::test]
-async fn a_load_that_hangs_does_not_hold_up_who_made_no_call() {
+async fn a_hanging_load_does_not_delay_a_visit_without_a_session_call() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("n", "1")]);
     let gate = Gate::new();
@@ -151,7 +151,7 @@ async fn a_thousand_refused_requests_are_one_warning_for_each_kind_of_fault() {
 }
 
 #[tokio::test]
-async fn what_the_store_refuses_for_good_is_told_as_such_whether_it_reads_or_deletes() {
+async fn a_permanent_refusal_of_a_load_or_a_delete_is_reported_as_permanent() {
     const REFUSED: (TransactionRefusal, CookieChange) =
         (TransactionRefusal::StoreRefused, CookieChange::Keep);
     let for_good = || Fate::Fails(StoreErrorKind::Refused);
@@ -225,7 +225,7 @@ async fn a_failed_destroy_leaves_the_session_and_its_cookie() {
 }
 
 #[tokio::test]
-async fn a_save_or_reload_that_fails_is_told_and_refuses_the_answer() {
+async fn a_failed_save_or_reload_is_an_error_and_refuses_the_response() {
     for is_save in [true, false] {
         for traps in [true, false] {
             let fixture = SessionFixture::new();
@@ -253,7 +253,7 @@ async fn a_save_or_reload_that_fails_is_told_and_refuses_the_answer() {
 }
 
 #[tokio::test]
-async fn what_was_saved_before_the_store_went_down_keeps_its_cookie() {
+async fn a_session_saved_before_an_outage_keeps_its_cookie() {
     let fixture = SessionFixture::new();
     fixture.store.will_commit([Fate::Done, Fate::DOWN]);
     let outcome = fixture.first_request(guest(|session, _| async move {
@@ -271,7 +271,7 @@ async fn what_was_saved_before_the_store_went_down_keeps_its_cookie() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_while_a_conflict_is_looked_at_is_no_rerun() {
+async fn a_store_failure_after_a_conflict_causes_no_rerun() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("n", "1")]);
     fixture.store.will_load([Fate::Done, Fate::DOWN]);
@@ -292,7 +292,7 @@ async fn a_store_that_fails_while_a_conflict_is_looked_at_is_no_rerun() {
 }
 
 #[tokio::test]
-async fn a_touch_that_fails_is_nobodys_business() {
+async fn a_failed_touch_does_not_affect_the_response() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("n", "1")]);
     fixture.clock.advance(70_000);

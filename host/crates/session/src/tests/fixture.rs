@@ -163,7 +163,7 @@ impl SessionFixture {
             grant: Arc::new(SessionGrant::write()),
             deadline: (Instant::now() + Duration::from_secs(60)).into(),
             start: VisitStart::Optimistic,
-            place: None,
+            reservation: None,
         }
     }
 

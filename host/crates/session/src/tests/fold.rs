@@ -182,7 +182,7 @@ async fn without_folding_each_request_writes_the_row_itself() {
 }
 
 #[tokio::test]
-async fn those_who_wait_travel_in_one_write() {
+async fn waiting_visits_are_folded_into_one_write() {
     let jam = Jam::of(&CROWD).await;
     let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);
@@ -194,7 +194,7 @@ async fn those_who_wait_travel_in_one_write() {
 }
 
 #[tokio::test]
-async fn who_has_seen_what_changed_runs_again_when_its_turn_comes_and_the_others_do_not() {
+async fn only_waiting_visits_whose_reads_have_changed_are_rerun() {
     let jam = Jam::of(&[
         Does::Bump,
         Does::Add,
@@ -216,7 +216,7 @@ async fn who_has_seen_what_changed_runs_again_when_its_turn_comes_and_the_others
 }
 
 #[tokio::test]
-async fn who_finds_its_wish_fulfilled_lands_without_a_write() {
+async fn a_visit_whose_changes_are_already_stored_needs_no_write() {
     let jam = Jam::of(&[Does::SetSame, Does::Add]).await;
     let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);
@@ -234,7 +234,7 @@ async fn who_finds_its_wish_fulfilled_lands_without_a_write() {
 }
 
 #[tokio::test]
-async fn where_another_process_came_first_all_travel_again() {
+async fn after_a_conflict_with_another_process_all_visits_are_folded_again() {
     let jam = Jam::of(&CROWD).await;
     jam.fixture
         .overwrite(&jam.id, None, &[("n", "5"), ("still", "1"), ("other", "2")]);
@@ -250,7 +250,7 @@ async fn where_another_process_came_first_all_travel_again() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_told_to_all() {
+async fn a_store_failure_refuses_all_visits_of_a_folded_commit() {
     let jam = Jam::of(&CROWD).await;
     jam.fixture.store.will_commit([Fate::DOWN]);
     let (holder, others, fixture, id) = jam.dissolve().await;
@@ -267,7 +267,7 @@ async fn a_store_that_is_down_is_told_to_all() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_refused_together_is_tried_alone() {
+async fn a_folded_commit_that_is_refused_is_retried_for_the_holder_alone() {
     for kind in [StoreErrorKind::TooLarge, StoreErrorKind::Refused] {
         let jam = Jam::of(&CROWD).await;
         jam.fixture.store.will_commit([Fate::Fails(kind)]);
@@ -284,7 +284,7 @@ async fn what_is_too_large_or_refused_together_is_tried_alone() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_is_settled_for_all() {
+async fn a_lost_reply_is_settled_for_all_visits_of_a_folded_commit() {
     for fate in [Fate::DoneReplyLost, Fate::NotDoneReplyLost] {
         let jam = Jam::of(&CROWD).await;
         jam.fixture.store.will_commit([fate.clone()]);
@@ -297,7 +297,7 @@ async fn a_lost_reply_is_settled_for_all() {
 }
 
 #[tokio::test]
-async fn nobody_follows_a_session_that_was_made_to_end() {
+async fn no_visit_is_folded_into_a_commit_that_ends_the_session() {
     let jam = Jam::behind(Some(-1_000), &[Does::Add]).await;
     let (holder, others, fixture, id) = jam.dissolve().await;
     answered(holder);

@@ -76,7 +76,7 @@ async fn without_a_grant_every_call_is_denied_and_no_store_is_asked() {
 }
 
 #[tokio::test]
-async fn a_grant_to_read_covers_what_changes_nothing() {
+async fn a_read_grant_covers_all_calls_that_change_nothing() {
     let (done, asked, cookie, rows) = under(SessionGrant::read()).await;
     assert_eq!(done, READS);
     assert_eq!((asked, rows), (vec![Asked::Load, Asked::Load], 1));
@@ -92,7 +92,7 @@ async fn a_grant_to_write_covers_everything() {
 }
 
 #[tokio::test]
-async fn unset_and_regenerate_need_what_destroy_needs() {
+async fn unset_and_regenerate_need_the_same_grant_as_destroy() {
     for (patterns, expected) in [(vec!["*"], Told::Done), (vec!["a", "b*"], Told::Denied)] {
         let fixture = SessionFixture::new();
         let mut visit = fixture.visit(None);

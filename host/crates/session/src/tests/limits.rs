@@ -97,7 +97,7 @@ async fn a_sum_that_is_a_digit_longer_counts_too() {
 }
 
 #[tokio::test]
-async fn a_lifetime_counts_too() {
+async fn a_new_max_age_counts_towards_the_session_size() {
     let fixture = SessionFixture::new();
     let id = sized(&fixture, SESSION_BYTES_MAX, &[]).await;
     let change = guest(|session, _| async move { Ok(session.set_max_age(Some(5_000)).await) });
@@ -108,7 +108,7 @@ async fn a_lifetime_counts_too() {
 }
 
 #[tokio::test]
-async fn what_another_program_made_too_large_can_be_read_and_made_smaller() {
+async fn a_session_made_too_large_by_another_program_can_be_read_and_shrunk() {
     let fixture = SessionFixture::new();
     let id = sized(&fixture, SESSION_BYTES_MAX + 1_000, &[("a", "100")]).await;
     let fill_bytes = fixture.entry(&id, "fill").await.expect("an entry").len();
@@ -189,7 +189,7 @@ async fn a_key_has_1_to_256_bytes() {
 }
 
 #[tokio::test]
-async fn limits_are_the_options() {
+async fn the_limits_of_a_session_are_taken_from_the_options() {
     let fixture = SessionFixture::with(SessionOptions {
         session_bytes_max: 200,
         keys_max: 2,

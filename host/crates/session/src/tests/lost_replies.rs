@@ -139,7 +139,7 @@ async fn in_doubt(
 }
 
 #[tokio::test]
-async fn what_nothing_can_tell_is_refused_and_never_run_again() {
+async fn an_undecidable_commit_is_refused_and_never_rerun() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("n", "1")]);
     let reaped = in_doubt(&fixture, &id, || {
@@ -158,7 +158,7 @@ async fn what_nothing_can_tell_is_refused_and_never_run_again() {
 }
 
 #[tokio::test]
-async fn a_creation_in_doubt_gets_another_id() {
+async fn an_ambiguous_creation_is_repeated_under_another_id() {
     for fate in [
         Fate::DoneReplyLost,
         Fate::NotDoneReplyLost,
@@ -177,7 +177,7 @@ async fn a_creation_in_doubt_gets_another_id() {
 }
 
 #[tokio::test]
-async fn a_creation_that_stays_in_doubt_is_given_up_without_a_cookie() {
+async fn a_creation_that_stays_ambiguous_is_refused_without_a_cookie() {
     let fixture = SessionFixture::new();
     fixture.store.will(Fate::NotDoneReplyLost);
     assert_eq!(refused(fixture.first_request(bump()).await), REFUSED);
@@ -186,7 +186,7 @@ async fn a_creation_that_stays_in_doubt_is_given_up_without_a_cookie() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_of_a_move_or_an_end_is_settled_too() {
+async fn a_lost_reply_of_a_renew_or_a_destroy_is_settled_too() {
     for fate in [Fate::DoneReplyLost, Fate::NotDoneReplyLost] {
         let fixture = SessionFixture::new();
         let id = fixture.make(None, &[("n", "1")]);
@@ -208,7 +208,7 @@ async fn a_lost_reply_of_a_move_or_an_end_is_settled_too() {
 }
 
 #[tokio::test]
-async fn a_link_that_stays_cut_is_refused_at_the_deadline() {
+async fn a_commit_whose_replies_stay_lost_is_refused_at_the_deadline() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("n", "1")]);
     let mut visit = fixture.visit(Some(&id));

@@ -49,7 +49,7 @@ async fn the_first_three_reruns_come_at_once_and_later_ones_wait() {
 }
 
 #[tokio::test]
-async fn whoever_is_overtaken_for_ever_gives_up_at_the_deadline() {
+async fn a_visit_with_endless_conflicts_is_refused_at_the_deadline() {
     let began = Instant::now();
     let (runs, has_waited, outcome) = overtaken(u32::MAX / 100, Duration::from_millis(200)).await;
     assert_eq!(refused(outcome).0, TransactionRefusal::Busy);

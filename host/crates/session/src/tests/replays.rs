@@ -53,7 +53,7 @@ async fn overtaken(
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_again_is_refused_and_writes_nothing() {
+async fn an_unrepeatable_run_whose_reads_changed_is_refused_and_writes_nothing() {
     for replay in [ReplayPolicy::EffectMade, ReplayPolicy::BodyGone] {
         let (fixture, id, _) = overtaken(replay, "a").await;
         assert_eq!(fixture.entry(&id, "z").await, None, "{replay:?}");
@@ -63,7 +63,7 @@ async fn what_cannot_be_run_again_is_refused_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_again_is_applied_where_its_reads_hold() {
+async fn an_unrepeatable_run_whose_reads_hold_is_reapplied() {
     for replay in [ReplayPolicy::EffectMade, ReplayPolicy::BodyGone] {
         let (fixture, id, is_answered) = overtaken(replay, "b").await;
         assert!(is_answered, "{replay:?}");
@@ -97,7 +97,7 @@ async fn an_effect_made_on_a_session_that_vanished_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_conflict_after_the_deadline_is_busy() {
+async fn a_conflict_after_the_deadline_is_refused_as_busy() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1")]);
     let mut visit = fixture.visit(Some(&id));
@@ -184,13 +184,13 @@ async fn a_wait_for_the_lock_ends_when_another_client_needs_the_place() {
     ] {
         let mut visit = fixture.visit(Some(&id));
         visit.start = start;
-        visit.place = Some(flood.reserve(QuotaResource::Requests, 1).unwrap());
+        visit.reservation = Some(flood.reserve(QuotaResource::Requests, 1).unwrap());
         let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
         let waiting = fixture.manager.transact(visit, &mut guest);
         let taking = async {
             loop {
                 match quotas.peer(visitor).reserve(QuotaResource::Requests, 1) {
-                    Ok(place) => return place,
+                    Ok(reservation) => return reservation,
                     Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
                 }
             }
@@ -238,7 +238,7 @@ async fn a_guest_that_fails_by_itself_commits_nothing() {
 }
 
 #[tokio::test]
-async fn a_log_that_grew_too_long_runs_again_and_a_short_one_does_not() {
+async fn a_run_with_too_long_a_change_log_is_rerun_instead_of_reapplied() {
     let most = cloakroom_base::limits::SESSION_LOG_OPS_MAX;
     for (changes, runs) in [(most, 1), (most + 1, 2)] {
         let fixture = SessionFixture::new();

@@ -36,7 +36,7 @@ fn places(duplicates: &[CookieAttributes]) -> Vec<(Option<&str>, &str)> {
 }
 
 #[tokio::test]
-async fn the_one_with_a_row_is_the_session_and_the_others_are_expired() {
+async fn the_rival_session_with_a_row_is_used_and_the_others_are_expired() {
     let fixture = SessionFixture::new();
     let (live, dead) = (fixture.make(None, &[("n", "6")]), SessionId::generate());
     for (sum, ids) in [(7, [&live, &dead]), (8, [&dead, &live])] {
@@ -61,7 +61,7 @@ async fn the_one_with_a_row_is_the_session_and_the_others_are_expired() {
 }
 
 #[tokio::test]
-async fn where_none_has_a_row_a_login_makes_one_and_its_cookie_stays() {
+async fn if_no_rival_session_has_a_row_a_login_creates_a_session() {
     let fixture = SessionFixture::new();
     let dead = [SessionId::generate(), SessionId::generate()];
     let ids = [&dead[0], &dead[1]];
@@ -85,7 +85,7 @@ async fn where_none_has_a_row_a_login_makes_one_and_its_cookie_stays() {
 }
 
 #[tokio::test]
-async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
+async fn several_rival_sessions_with_rows_are_no_session_and_refuse_writes() {
     let fixture = SessionFixture::new();
     let rows = [
         fixture.make(None, &[("n", "1")]),
@@ -150,7 +150,7 @@ async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
 }
 
 #[tokio::test]
-async fn more_than_four_are_not_asked_for() {
+async fn more_than_four_rival_sessions_are_not_loaded() {
     let fixture = SessionFixture::new();
     let rows: Vec<_> = (0..=SESSION_IDS_MAX)
         .map(|_| fixture.make(None, &[("n", "1")]))
@@ -205,7 +205,7 @@ async fn a_logout_ends_every_session_that_is_named() {
 }
 
 #[tokio::test]
-async fn a_logout_that_does_not_end_all_keeps_every_cookie() {
+async fn a_logout_that_does_not_end_all_sessions_keeps_every_cookie() {
     let fixture = SessionFixture::new();
     let (live, dead) = (fixture.make(None, &[("n", "1")]), SessionId::generate());
     fixture.store.will_commit([Fate::Done, Fate::DOWN]);
@@ -275,7 +275,7 @@ async fn a_guest_that_logs_out_and_goes_on_ends_all_and_begins_one() {
 }
 
 #[tokio::test]
-async fn of_more_values_than_are_verified_none_is_the_session_and_none_is_ended() {
+async fn with_too_many_cookie_values_no_session_is_used_or_ended() {
     let fixture = SessionFixture::new();
     let rows: Vec<_> = (0..17).map(|_| fixture.make(None, &[("n", "1")])).collect();
     let ids: Vec<&SessionId> = rows.iter().collect();
@@ -295,7 +295,7 @@ async fn of_more_values_than_are_verified_none_is_the_session_and_none_is_ended(
 }
 
 #[tokio::test]
-async fn a_run_that_is_repeated_still_expires_the_others() {
+async fn a_rerun_still_expires_the_other_rival_sessions() {
     let fixture = SessionFixture::new();
     let (live, dead) = (fixture.make(None, &[("n", "1")]), SessionId::generate());
     let mut overtaken = guest(|session, number| {
@@ -341,7 +341,7 @@ async fn a_session_that_vanishes_meanwhile_expires_nothing() {
 }
 
 #[tokio::test]
-async fn for_a_name_that_browsers_bind_nothing_is_guessed() {
+async fn no_duplicates_are_expired_for_a_host_prefixed_cookie_name() {
     let mut options = SessionOptions::default();
     options.cookie.name = "__Host-sid".to_owned();
     let fixture = SessionFixture::with(options);
@@ -398,7 +398,7 @@ fn make(fixture: &SessionFixture, named: Named) -> SessionId {
 }
 
 #[tokio::test]
-async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cookie() {
+async fn random_rival_sessions_give_at_most_one_session_and_no_orphan_row() {
     let mut dice = Dice(11);
     for round in 0..600 {
         let fixture = SessionFixture::new();

@@ -61,7 +61,7 @@ async fn a_conflict_inside_the_save_itself_runs_again() {
 }
 
 #[tokio::test]
-async fn what_was_saved_stays_when_the_guest_fails() {
+async fn saved_changes_stay_when_the_guest_fails() {
     let fixture = SessionFixture::new();
     let trap = |session: Session, _| async move {
         session.set("saved", "1").await?;
@@ -162,7 +162,7 @@ async fn a_save_whose_caller_is_gone_is_finished() {
 }
 
 #[tokio::test]
-async fn a_reload_forgets_what_was_not_committed() {
+async fn a_reload_discards_uncommitted_changes() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1")]);
     let outcome = fixture.request(
@@ -215,7 +215,7 @@ async fn a_reload_of_a_session_without_a_row_starts_it_afresh() {
 }
 
 #[tokio::test]
-async fn a_saved_end_is_not_undone_by_what_follows() {
+async fn a_saved_destroy_is_not_undone_by_later_calls() {
     for expire_on_destroy in [true, false] {
         let fixture = SessionFixture::with(SessionOptions {
             expire_on_destroy,

@@ -22,7 +22,7 @@ impl BlindWriter for MemoryStore {
 }
 
 #[tokio::test]
-async fn requests_that_run_at_once_are_as_if_they_came_one_after_the_other() {
+async fn concurrent_requests_are_serializable() {
     let settings = Settings::from_env(10_000, 8);
     let store = Arc::new(MemoryStore::new());
     let began = std::time::Instant::now();

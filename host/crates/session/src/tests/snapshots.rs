@@ -150,7 +150,7 @@ async fn a_visit_that_a_logout_overtakes_starts_no_new_session() {
 }
 
 #[tokio::test]
-async fn what_another_host_or_express_wrote_is_kept() {
+async fn writes_of_another_host_or_express_are_kept() {
     let fixture = SessionFixture::new();
     let another = fixture.another_manager();
     let id = remembered(&fixture).await;
@@ -167,7 +167,7 @@ async fn what_another_host_or_express_wrote_is_kept() {
 }
 
 #[tokio::test]
-async fn changes_that_saw_nothing_move_to_the_newer_row_without_another_run() {
+async fn changes_without_reads_are_reapplied_to_the_newer_row() {
     let fixture = SessionFixture::new();
     let id = remembered(&fixture).await;
     fixture.overwrite(&id, None, &[("n", "10")]);
@@ -178,7 +178,7 @@ async fn changes_that_saw_nothing_move_to_the_newer_row_without_another_run() {
 }
 
 #[tokio::test]
-async fn a_session_that_others_write_too_is_asked_for_first() {
+async fn a_session_that_others_write_often_is_loaded_before_the_run() {
     let fixture = SessionFixture::new();
     let id = remembered(&fixture).await;
     for n in 1..=40 {
@@ -203,7 +203,7 @@ async fn a_guest_that_cannot_run_again_waits_for_the_row() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_no_reason_to_answer_from_memory() {
+async fn a_snapshot_never_replaces_a_store_that_is_down() {
     let fixture = SessionFixture::new();
     let id = remembered(&fixture).await;
     fixture.store.will_load([Fate::DOWN]);
@@ -212,7 +212,7 @@ async fn a_store_that_is_down_is_no_reason_to_answer_from_memory() {
 }
 
 #[tokio::test]
-async fn a_failure_on_an_old_snapshot_is_none() {
+async fn a_guest_failure_on_a_stale_snapshot_causes_a_rerun() {
     let fixture = SessionFixture::new();
     let id = remembered(&fixture).await;
     let picky = |session: super::super::Session, _| async move {
@@ -246,7 +246,7 @@ async fn an_unused_session_that_ended_elsewhere_costs_no_second_run() {
 }
 
 #[tokio::test]
-async fn an_expired_snapshot_is_none() {
+async fn an_expired_snapshot_is_not_used() {
     let fixture = SessionFixture::new();
     let id = remembered(&fixture).await;
     fixture.clock.advance(200_000_000);
@@ -256,7 +256,7 @@ async fn an_expired_snapshot_is_none() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_is_bounded_and_may_be_nothing() {
+async fn snapshots_are_bounded_in_bytes_and_can_be_turned_off() {
     for (bytes_max, few) in [(0, 0..1), (1 << 20, 1..150)] {
         let fixture = SessionFixture::with(SessionOptions {
             snapshots_bytes_max: bytes_max,

@@ -1,12 +1,14 @@
 //! The in-memory store with controllable faults. It records the calls, and fails, loses replies or waits on command.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::record::{SessionId, SessionRecord};
+use crate::store::layer;
 use crate::store::memory::MemoryStore;
 use crate::store::{
     Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
@@ -148,37 +150,33 @@ impl StubbornStore {
 
     /// Sets the outcomes of the next loads, in order.
     pub(crate) fn will_load(&self, fates: impl IntoIterator<Item = Fate>) {
-        self.state().loads.extend(fates);
+        self.state.lock().loads.extend(fates);
     }
 
     /// Sets the outcomes of the next commits, in order.
     pub(crate) fn will_commit(&self, fates: impl IntoIterator<Item = Fate>) {
-        self.state().commits.extend(fates);
+        self.state.lock().commits.extend(fates);
     }
 
     /// Sets the outcome of all other calls, including touches.
     pub(crate) fn will(&self, rest: Fate) {
-        self.state().rest = rest;
+        self.state.lock().rest = rest;
     }
 
     /// Returns the calls since the last invocation.
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.state().asked)
+        std::mem::take(&mut self.state.lock().asked)
     }
 
     /// Returns the ids of rows that were to be created, in order.
     pub(crate) fn ids(&self) -> Vec<SessionId> {
-        self.state().ids.clone()
+        self.state.lock().ids.clone()
     }
 
     /// Performs the statements that were in transit when the connection broke.
     pub(crate) async fn deliver(&self, now_s: i64) -> Vec<CommitVerdict> {
-        let late = std::mem::take(&mut self.state().late);
+        let late = std::mem::take(&mut self.state.lock().late);
         self.inner.commit_many(&late, now_s).await
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn pause(&self) {
@@ -199,7 +197,7 @@ impl StubbornStore {
 
     async fn commit(&self, commit: &Commit, now_s: i64) -> CommitVerdict {
         let fate = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.asked.push(Asked::of(&commit.change));
             if matches!(commit.change, RowChange::Create(_)) {
                 state.ids.push(commit.id.clone());
@@ -222,14 +220,18 @@ impl StubbornStore {
             }
             Fate::NotDoneReplyLost => lost(),
             Fate::LateReplyLost => {
-                self.state().late.push(commit.clone());
+                self.state.lock().late.push(commit.clone());
                 lost()
             }
         }
     }
 }
 
-impl SessionStore for StubbornStore {
+impl layer::StoreLayer for StubbornStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &*self.inner
+    }
+
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -237,7 +239,7 @@ impl SessionStore for StubbornStore {
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
         Box::pin(async move {
             let fate = {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 state.asked.push(Asked::Load);
                 let next = state.loads.pop_front();
                 next.unwrap_or_else(|| state.rest.clone())
@@ -276,7 +278,7 @@ impl SessionStore for StubbornStore {
     ) -> StoreFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let fate = {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 state.asked.push(Asked::Touch);
                 state.rest.clone()
             };
@@ -285,10 +287,6 @@ impl SessionStore for StubbornStore {
                 _ => Err(error(StoreErrorKind::Unavailable)),
             }
         })
-    }
-
-    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-        self.inner.reap(now_s, rows_max)
     }
 
     fn keeps_tokens(&self) -> bool {

@@ -190,7 +190,7 @@ async fn a_secure_cookie_over_http_is_no_cookie_and_no_row() {
 }
 
 #[tokio::test]
-async fn same_site_is_as_it_is_told_or_by_the_link() {
+async fn same_site_follows_the_option_or_the_security_of_the_connection() {
     let cases = [
         (None, true, None),
         (Some(SameSitePolicy::Strict), false, Some(SameSite::Strict)),
@@ -246,7 +246,7 @@ async fn a_secure_session_over_http_is_written_without_its_cookie_and_never_rena
 }
 
 #[tokio::test]
-async fn there_are_sessions_below_the_cookies_path_alone() {
+async fn sessions_exist_only_below_the_cookies_path() {
     let cases = [
         ("/", "/anything", true),
         ("/admin", "/admin", true),

@@ -82,7 +82,7 @@ enum Last {
 }
 
 #[tokio::test]
-async fn nothing_that_a_detached_run_does_is_stored() {
+async fn a_detached_run_stores_nothing() {
     for last in [
         Last::Set,
         Last::Renew,
@@ -172,7 +172,7 @@ async fn of_two_logins_at_once_one_has_the_session() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1")]);
     let mut inner = None;
-    let id_found = std::sync::Mutex::new(&mut inner);
+    let id_found = parking_lot::Mutex::new(&mut inner);
     let outcome = fixture.request(
         &id,
         guest(|session, number| {
@@ -186,7 +186,7 @@ async fn of_two_logins_at_once_one_has_the_session() {
                         Ok(session.set("user", "\"inner\"").await?)
                     });
                     let cookie = answered(fixture.request(id, other).await).1;
-                    **id_found.lock().unwrap() = Some(set_for(&cookie));
+                    **id_found.lock() = Some(set_for(&cookie));
                 }
                 Ok(number)
             }
@@ -235,7 +235,7 @@ async fn a_slow_request_does_not_undo_a_logout_of_express() {
 }
 
 #[tokio::test]
-async fn what_an_ended_session_refuses_and_allows() {
+async fn a_destroyed_session_reads_as_empty_and_refuses_changes() {
     let fixture = SessionFixture::new();
     let id = fixture.make(None, &[("a", "1")]);
     let outcome = fixture.request(

@@ -51,7 +51,7 @@ fn order(choice: &mut ServerChoice) -> Vec<usize> {
 }
 
 #[test]
-fn a_single_server_that_was_left_after_a_failure_is_not_used_again_without_the_operators_word() {
+fn a_failed_single_server_is_used_again_only_by_the_operators_command() {
     // A member of a group whose state the account cannot read is treated like a single server.
     for server in [single(), member(GroupMemberState::Unknown)] {
         let (mut choice, now) = (ServerChoice::new(2), Instant::now());
@@ -84,7 +84,7 @@ fn a_server_that_was_read_only_may_be_used_when_the_roles_change() {
 }
 
 #[test]
-fn a_full_server_is_helped_out_by_members_of_its_cluster_and_not_left() {
+fn a_full_server_stays_in_use_with_fallback_to_members_of_its_cluster() {
     let (mut choice, now) = (ServerChoice::new(3), Instant::now());
     let full = [(0, ServerFailure::Full)];
     let fallback = found(&mut choice, 1, &single(), &full, now);
@@ -137,7 +137,7 @@ fn a_server_outside_of_the_cluster_is_never_used_in_its_place() {
 }
 
 #[test]
-fn the_only_server_of_a_list_may_become_anything() {
+fn the_only_server_of_a_list_is_used_in_any_role() {
     let (mut choice, now) = (ServerChoice::new(1), Instant::now());
     for server in [node(), single(), node_of("c2")] {
         assert_eq!(
@@ -193,7 +193,7 @@ fn a_connection_to_a_server_that_is_no_longer_in_use_is_not_handed_out() {
 }
 
 #[test]
-fn a_locked_server_is_left_only_for_one_that_serves() {
+fn a_locked_server_is_replaced_only_by_one_that_serves() {
     let (mut choice, now) = (ServerChoice::new(2), Instant::now());
     choice.suspect_locked();
     let mut search = choice.search();
@@ -244,7 +244,7 @@ fn a_member_of_a_cluster_is_used_again_after_it_was_healthy_without_a_break() {
 }
 
 #[test]
-fn an_earlier_server_on_its_way_back_is_not_overtaken() {
+fn a_later_server_does_not_return_before_an_earlier_healthy_one() {
     let start = Instant::now();
     let mut choice = at_the_last(3, start);
     assert!(!choice.record_check(1, true, start));
@@ -277,7 +277,7 @@ fn a_server_that_fails_soon_after_each_return_waits_longer_each_time() {
 }
 
 #[test]
-fn nobody_stays_barred_where_the_cluster_tells_who_belongs_to_it() {
+fn no_server_stays_barred_once_the_cluster_reports_its_members() {
     let (mut choice, now) = (ServerChoice::new(3), Instant::now());
     // Nothing is known about the first server or the second one, which is down from the start.
     let failed = [(0, ServerFailure::Failed), (1, ServerFailure::Failed)];
@@ -307,7 +307,7 @@ struct World {
 
 /// Random servers, faults and checks never break a rule.
 #[test]
-fn whatever_happens_no_server_without_the_latest_rows_is_used() {
+fn under_random_faults_no_server_without_the_latest_rows_is_used() {
     let mut random = fastrand::Rng::with_seed(11);
     for _ in 0..1000 {
         let count = random.usize(1..5);

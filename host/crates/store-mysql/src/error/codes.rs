@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_refuses_for_good_is_told_from_what_may_pass() {
+    fn permanent_refusals_are_distinguished_from_transient_errors() {
         for code in [1048, 1264, 1364, 1366, 3098, 3140, 3819, 3988, 4025] {
             assert_eq!(
                 class_of(code, "HY000"),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_certainly_rolled_back_is_told_from_what_nothing_is_known_of() {
+    fn certain_rollbacks_are_distinguished_from_undecided_outcomes() {
         assert_eq!(class_of(1213, "40001"), StatementErrorClass::Transient);
         assert_eq!(class_of(3101, "40000"), StatementErrorClass::RolledBackHere);
         assert_eq!(class_of(1020, "HY000"), StatementErrorClass::Stale);

@@ -78,7 +78,7 @@ impl ServerPool {
     fn opened(&self, permit: &mut PoolPermit, mut probe: ProbeGuard<'_>) {
         // Outside a probe, the connection may be an old one, which proves nothing.
         if probe.0.take().is_some() {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.circuit.connected(Instant::now());
             permit.set_probe(state.circuit.is_probed());
         }
@@ -86,7 +86,7 @@ impl ServerPool {
             return;
         }
         let server = self.learned.server();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_whole = state.size.granted(Instant::now());
         let is_new = server.is_some() && state.logged != server;
         if is_new {
@@ -170,7 +170,7 @@ mod tests {
     use crate::options::{MysqlOptions, ServerAddress};
 
     #[tokio::test]
-    async fn a_server_that_no_time_was_left_for_is_not_blamed() {
+    async fn a_server_is_not_blamed_if_no_time_was_left_to_connect() {
         // The backlog accepts connections, but no server answers.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = ServerAddress {

@@ -56,7 +56,7 @@ impl ServerPool {
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
     ) -> Result<(PoolPermit, ProbeGuard<'_>), StatementError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let probe = match state.circuit.admit(Instant::now()) {
             CircuitDecision::Pass => ProbeGuard(None),
             CircuitDecision::Probe => ProbeGuard(Some(&**self)),
@@ -91,7 +91,7 @@ impl PoolPermit {
 
     /// Returns whether other slots have a connection.
     pub(crate) fn has_others(&self) -> bool {
-        let state = self.server.lock();
+        let state = self.server.state.lock();
         state.generation == self.generation && state.open > self.own()
     }
 
@@ -104,7 +104,7 @@ impl PoolPermit {
         slot.is_open = true;
         slot.ends_at =
             Instant::now() + CONNECTION_LIFE_MAX + CONNECTION_LIFE_JITTER.mul_f64(jitter());
-        let mut state = self.server.lock();
+        let mut state = self.server.state.lock();
         if state.generation == self.generation {
             state.open += 1;
         }
@@ -126,7 +126,7 @@ impl PoolPermit {
     pub(crate) fn retire(mut self, fault: &StatementError) -> bool {
         let server = Arc::clone(&self.server);
         let own = self.own();
-        let mut state = server.lock();
+        let mut state = server.state.lock();
         if state.generation != self.generation {
             // All connections were dropped in the meantime, so the request starts over.
             return true;
@@ -168,7 +168,7 @@ impl Drop for PoolPermit {
         let Some(slot) = self.slot.take() else {
             return;
         };
-        let mut state = self.server.lock();
+        let mut state = self.server.state.lock();
         let is_current = state.generation == self.generation;
         if is_current && self.is_probe {
             state.circuit.abandon_probe();

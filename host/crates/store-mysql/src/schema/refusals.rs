@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_table_refuses_is_told_with_the_sql_that_helps() {
+    fn restrictions_of_a_table_are_reported_with_the_sql_remedy() {
         let charset = finding(|table| {
             table.columns[2].character_set = Some("latin1".to_owned());
             table.charset = Charset::Ascii;

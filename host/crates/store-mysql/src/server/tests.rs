@@ -70,7 +70,7 @@ fn causality_is_asked_for_only_where_the_server_does_not_give_it_by_itself() {
 }
 
 #[test]
-fn a_server_is_read_only_when_any_of_its_variables_says_so() {
+fn a_server_is_read_only_if_any_of_its_read_only_variables_is_on() {
     for (name, value) in [
         ("read_only", "ON"),
         ("read_only", "NO_LOCK_NO_ADMIN"),
@@ -123,7 +123,7 @@ fn a_member_of_a_group_is_healthy_when_it_is_online_among_a_majority_and_writabl
 }
 
 #[test]
-fn only_members_of_one_cluster_hold_the_same() {
+fn only_members_of_one_cluster_share_their_data() {
     let one = galera("7", "4").server(GroupMemberState::Unknown);
     let group = group("BEFORE").server(GroupMemberState::Online);
     let plain = facts(&[("version", "8.4.0")]).server(GroupMemberState::Unknown);
@@ -137,7 +137,7 @@ fn only_members_of_one_cluster_hold_the_same() {
 }
 
 #[test]
-fn the_operator_is_told_in_one_line() {
+fn a_server_is_described_to_the_operator_in_one_line() {
     let online = |facts: &ServerVariables| facts.server(GroupMemberState::Online).to_string();
     let plain = facts(&[("version", "11.4.2-MariaDB")]);
     assert_eq!(online(&plain), "a single server, version 11.4.2-MariaDB");
@@ -147,7 +147,7 @@ fn the_operator_is_told_in_one_line() {
 }
 
 #[test]
-fn a_server_that_refuses_statements_is_told_before_it_gets_one() {
+fn a_server_that_refuses_statements_is_recognised_by_its_variables() {
     for name in ["transaction_read_only", "tx_read_only"] {
         assert_eq!(facts(&[(name, "ON")]).read_only(), Some(name));
         assert_eq!(facts(&[(name, "OFF")]).read_only(), None);

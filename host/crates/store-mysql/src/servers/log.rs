@@ -39,9 +39,9 @@ impl ServerList {
 
     /// Logs the end of a fallback period, once.
     pub(crate) fn log_end_of_fallback(&self) {
-        let is_over = self.fallback().is_over(Instant::now());
+        let is_over = self.fallback.lock().is_over(Instant::now());
         if is_over {
-            let in_use = self.choice().current();
+            let in_use = self.choice.lock().current();
             let host = self.servers[in_use].name();
             tracing::info!(
                 host,
@@ -52,11 +52,11 @@ impl ServerList {
 
     /// Returns the state of the servers for the operator, in list order.
     pub(crate) fn standings(&self) -> Vec<ServerStanding> {
-        let choice = self.choice();
+        let choice = self.choice.lock();
         let (current, servers) = (choice.current(), self.servers.len());
         let barred: Vec<_> = (0..servers).map(|i| choice.is_barred(i)).collect();
         drop(choice);
-        let fallback = self.fallback().server(Instant::now());
+        let fallback = self.fallback.lock().server(Instant::now());
         let standing = |(index, server): (usize, &Arc<ServerPool>)| {
             let usage = server.usage();
             ServerStanding {
@@ -77,8 +77,8 @@ impl ServerList {
     pub(crate) fn add_metrics(&self, scrape: &Scrape) {
         scrape.add(&self.deadlocks);
         scrape.add(&self.switches);
-        let in_use = self.choice().current();
-        let fallback = self.fallback().server(Instant::now());
+        let in_use = self.choice.lock().current();
+        let fallback = self.fallback.lock().server(Instant::now());
         scrape.gauge(
             "cloakroom_store_server_preferred",
             "1 while the first server of the session store's list is in use, 0 while another one is in use or helps out.",

@@ -70,7 +70,7 @@ impl ServerList {
     ///
     /// Cancel safety: dropping it costs at most one connection.
     async fn check_current(&self) {
-        let current = self.choice().current();
+        let current = self.choice.lock().current();
         let server = &self.servers[current];
         let times = PoolTimeouts {
             acquire: CHECK_ACQUIRE_TIMEOUT,
@@ -108,7 +108,7 @@ impl ServerList {
     /// Cancel safety: dropping it changes nothing.
     async fn check_earlier(&self) {
         let (earlier, cluster) = {
-            let choice = self.choice();
+            let choice = self.choice.lock();
             (choice.earlier(), choice.cluster().cloned())
         };
         // Among single servers, only the operator knows which one has the latest rows.
@@ -124,7 +124,7 @@ impl ServerList {
                 server.is_back();
             }
             let (before, is_due) = {
-                let mut choice = self.choice();
+                let mut choice = self.choice.lock();
                 let before = choice.current();
                 let is_due = choice.record_check(index, is_healthy, Instant::now());
                 (before, is_due)

@@ -124,15 +124,15 @@ impl Both {
     }
 
     async fn copy(&self) -> CopyTotals {
-        let mut tally = CopyTotals::default();
-        self.copying().copy(&mut tally).await.unwrap();
-        tally
+        let mut totals = CopyTotals::default();
+        self.copying().copy(&mut totals).await.unwrap();
+        totals
     }
 
     async fn remove(&self) -> CopyTotals {
-        let mut tally = CopyTotals::default();
-        self.copying().remove(u64::MAX, &mut tally).await.unwrap();
-        tally
+        let mut totals = CopyTotals::default();
+        self.copying().remove(u64::MAX, &mut totals).await.unwrap();
+        totals
     }
 
     async fn verify(&self) -> CopyDifferences {
@@ -151,8 +151,8 @@ async fn every_row_arrives_with_its_id_expiry_tokens_and_creation_time() {
     for n in 0..(COPY_PAGE_ROWS + 10) {
         ids.push(both.source.create(&text(n)).await);
     }
-    let tally = both.copy().await;
-    assert_eq!(tally.copied, count(ids.len()));
+    let totals = both.copy().await;
+    assert_eq!(totals.copied, count(ids.len()));
     for id in &ids {
         let (there, here) = (both.target.row(id).await, both.source.row(id).await);
         assert!(there.is_some() && there == here);
@@ -174,7 +174,7 @@ async fn every_row_arrives_with_its_id_expiry_tokens_and_creation_time() {
 }
 
 #[tokio::test]
-async fn what_changed_since_the_last_pass_is_written_and_nothing_else() {
+async fn only_rows_changed_since_the_last_pass_are_written() {
     let both = Both::open();
     let changed = both.source.create(&text(1)).await;
     let touched = both.source.create(&text(2)).await;
@@ -187,14 +187,14 @@ async fn what_changed_since_the_last_pass_is_written_and_nothing_else() {
     };
     both.source.store.touch_many(&[touch], NOW_S).await.unwrap();
     let new = both.source.create(&text(5)).await;
-    let tally = both.copy().await;
+    let totals = both.copy().await;
     let expected = CopyTotals {
         copied: 1,
         replaced: 1,
         extended: 1,
         ..CopyTotals::default()
     };
-    assert_eq!(tally, expected);
+    assert_eq!(totals, expected);
     for id in [changed, touched, new] {
         assert_eq!(both.target.row(&id).await, both.source.row(&id).await);
     }
@@ -231,20 +231,20 @@ async fn a_session_that_ends_between_its_listing_and_its_reading_is_not_written(
     let mut walk = copying.walk(CopyEnd::Source, "copying").await;
     let (ids, now_s) = walk.next().await.unwrap().unwrap();
     both.source.log_out(&ends).await;
-    let mut tally = CopyTotals::default();
-    copying.settle(&ids, now_s, &mut tally).await.unwrap();
-    assert_eq!(tally, CopyTotals::default());
+    let mut totals = CopyTotals::default();
+    copying.settle(&ids, now_s, &mut totals).await.unwrap();
+    assert_eq!(totals, CopyTotals::default());
     assert!(both.target.row(&ends).await.is_none());
 }
 
 #[tokio::test]
-async fn what_a_host_wrote_in_the_target_is_never_overwritten() {
+async fn rows_written_by_a_host_in_the_target_are_never_overwritten() {
     let both = Both::open();
     let id = both.source.create(&text(1)).await;
     both.copy().await;
     both.target.update(&id, &text(2)).await;
-    let tally = both.copy().await;
-    assert_eq!((tally.newer, tally.replaced), (1, 0));
+    let totals = both.copy().await;
+    assert_eq!((totals.newer, totals.replaced), (1, 0));
     assert_eq!(
         &both.target.row(&id).await.unwrap().data[..],
         text(2).as_bytes()
@@ -253,7 +253,7 @@ async fn what_a_host_wrote_in_the_target_is_never_overwritten() {
 }
 
 #[tokio::test]
-async fn an_expired_row_of_the_target_makes_room() {
+async fn an_expired_row_of_the_target_is_replaced() {
     let both = Both::open();
     let id = both.source.create(&text(1)).await;
     let old = SessionRecord {
@@ -326,16 +326,16 @@ async fn a_copy_that_was_cut_is_finished_by_the_next_one() {
         source: &cut,
         ..both.copying()
     };
-    let mut tally = CopyTotals::default();
-    let error = copying.copy(&mut tally).await.unwrap_err();
+    let mut totals = CopyTotals::default();
+    let error = copying.copy(&mut totals).await.unwrap_err();
     assert_eq!(error.end, CopyEnd::Source);
-    assert_eq!(tally.copied, 6);
+    assert_eq!(totals.copied, 6);
     assert_eq!(both.copy().await.copied, 4, "only the rest is copied");
     assert_eq!(both.verify().await.equal, 10);
 }
 
 #[tokio::test]
-async fn the_gauge_tells_the_pass_and_how_far_it_is() {
+async fn the_progress_names_the_phase_and_the_counts() {
     let both = Both::open();
     for n in 0..3 {
         both.source.create(&text(n)).await;
@@ -350,7 +350,7 @@ async fn the_gauge_tells_the_pass_and_how_far_it_is() {
 }
 
 #[test]
-fn an_absent_file_is_told_and_not_made() {
+fn a_missing_source_file_is_reported_and_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("absent.sqlite");
     let error = SqliteScan::open(&path).unwrap_err();

@@ -34,7 +34,7 @@ async fn the_log_is_grown_at_start_and_never_beyond_while_commits_go_on() {
 }
 
 #[tokio::test]
-async fn a_long_read_by_a_stranger_holds_up_no_commit_and_sees_one_state() {
+async fn a_long_read_of_another_connection_delays_no_commit_and_sees_one_state() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory);
     let store = SqliteStore::open(&options).unwrap();

@@ -124,7 +124,7 @@ fn every_commit_is_flushed_to_a_write_ahead_log() {
 }
 
 #[test]
-fn a_full_disk_refuses_what_does_not_fit_and_recovers_when_there_is_room() {
+fn a_full_disk_refuses_only_commits_that_do_not_fit_and_recovers() {
     let mut fixture = Fixture::new();
     fixture.pragma("max_page_count", fixture.page_count() + 1);
     let (big_id, small_id) = (SessionId::generate(), SessionId::generate());
@@ -201,7 +201,7 @@ async fn after_a_failed_flush_nothing_is_written_until_the_store_is_opened_anew(
 }
 
 #[test]
-fn a_job_that_was_taken_back_is_not_done() {
+fn a_withdrawn_job_is_not_executed() {
     let fixture = Fixture::new();
     let (taken_back, mut answer) = job(&SessionId::generate(), 1);
     assert!(taken_back.claim.take());
@@ -213,7 +213,7 @@ fn a_job_that_was_taken_back_is_not_done() {
 }
 
 #[test]
-fn a_batch_is_closed_when_it_has_rows_enough() {
+fn a_batch_is_closed_at_its_limit_of_rows() {
     let mut fixture = Fixture::new();
     let (queue, jobs) = mpsc::channel();
     fixture.writer.jobs = jobs;
@@ -235,7 +235,7 @@ fn a_batch_is_closed_when_it_has_rows_enough() {
 }
 
 #[test]
-fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
+fn a_log_held_long_by_a_reader_is_reported_once_and_truncated_later() {
     let mut fixture = Fixture::new();
     let log = fixture.options.path.canonicalize().unwrap();
     let log = log.with_extension("db-wal");
@@ -260,9 +260,9 @@ fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
         write();
     }
 
-    let told = lines_about(&lines, &log);
-    let [(level, line)] = told.as_slice() else {
-        panic!("one line, not {told:?}");
+    let found = lines_about(&lines, &log);
+    let [(level, line)] = found.as_slice() else {
+        panic!("one line, not {found:?}");
     };
     assert_eq!(level, "WARN");
     assert!(line["bytes"].as_u64().unwrap() > bytes_max, "{line}");

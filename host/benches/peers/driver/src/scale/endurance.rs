@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_must_not_be_is_told() {
+    fn lost_counts_and_bad_log_lines_are_reported() {
         let none = FaultCount::default();
         assert!(describe(&[none.clone(), none.clone()], &Log::default()).is_empty());
         let lost = FaultCount {

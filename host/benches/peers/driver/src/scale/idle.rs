@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn some_files_may_be_open() {
+    fn the_limit_of_open_files_is_positive() {
         assert!(open_files_max().unwrap() > 0);
     }
 }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_and_warnings_are_told_from_the_rest() {
+    fn runs_and_bad_lines_are_counted_in_a_log() {
         let mut log = Log::default();
         log.take("2026-01-01T00:00:00Z  INFO cloakroom::guest: loaded a guest\n");
         log.take("cloakroom 0.1.0 serves, no WARN here\n");

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_its_words_left_and_its_figures_right() {
+    fn a_table_aligns_words_left_and_numbers_right() {
         let text = table(&["a", "b"], &[vec!["x".to_owned(), "1".to_owned()]]);
         assert_eq!(text, "| a | b |\n| --- | ---: |\n| x | 1 |\n");
     }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_shown_where_they_differ() {
+    fn a_median_is_shown_with_its_range_if_the_values_differ() {
         let whole = |value| format!("{value:.0}");
         assert_eq!(median(vec![1.0, 1.1, 0.9], whole), "1");
         assert_eq!(median(vec![1.0, 5.0, 3.0], whole), "3 (1 to 5)");

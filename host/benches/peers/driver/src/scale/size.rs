@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ballast_is_json_of_its_length() {
+    fn ballast_has_the_requested_length_and_needs_no_json_escapes() {
         let text = ballast(1000);
         assert_eq!(text.len(), 1000);
         assert!(text.bytes().all(|byte| byte.is_ascii_lowercase()));

@@ -46,7 +46,7 @@ fn bytes_are_charged_for_until_they_are_dropped() {
 }
 
 #[test]
-fn what_was_not_held_before_is_charged_for_when_it_is_handed_over() {
+fn bytes_not_held_before_are_charged_when_they_are_handed_over() {
     let quotas = quotas(EACH + 1000);
     let charge = BodyCharge::new(&client(&quotas), 100, None).unwrap();
     charge.try_hold(100).unwrap();
@@ -72,7 +72,7 @@ fn what_was_not_held_before_is_charged_for_when_it_is_handed_over() {
 }
 
 #[test]
-fn what_was_read_ahead_is_charged_for_once_and_keeps_its_room() {
+fn bytes_read_ahead_are_charged_once_and_keep_their_reservation() {
     let quotas = quotas(EACH + 1000);
     let client = client(&quotas).of_one_request();
     let read_ahead = client.reserve(R, 900).unwrap();
@@ -101,7 +101,7 @@ fn fields_are_charged_for_with_their_bookkeeping() {
 }
 
 #[test]
-fn a_body_learns_that_all_its_bytes_have_left() {
+fn a_charge_reports_when_all_bytes_of_its_body_have_left() {
     let charge = BodyCharge::new(&client(&quotas(1 << 20)), 0, None).unwrap();
     let left = || {
         std::future::poll_fn(|cx| charge.poll_left(cx))
@@ -120,7 +120,7 @@ fn a_body_learns_that_all_its_bytes_have_left() {
 }
 
 #[test]
-fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
+fn an_outbox_over_its_limit_revokes_the_response_stalled_longest() {
     let (quotas, outbox) = (quotas(1 << 20), ConnectionOutbox::new(3 * EACH));
     let new = || BodyCharge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
     let charges = [new(), new(), new()];
@@ -130,7 +130,7 @@ fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
         "none has stalled yet"
     );
     {
-        let mut answers = lock(&outbox.answers);
+        let mut answers = outbox.answers.lock();
         let long_ago = Instant::now() - limits::UNTAKEN_STALL_MIN;
         answers.each[0].moved_at = long_ago;
         answers.each[1].moved_at = long_ago - Duration::from_secs(1);
@@ -140,10 +140,10 @@ fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
 
     let revoked: Vec<_> = charges.iter().map(is_revoked).collect();
     assert_eq!(revoked, [true, true, false]);
-    assert_eq!(lock(&outbox.answers).bytes, 3 * EACH);
+    assert_eq!(outbox.answers.lock().bytes, 3 * EACH);
     assert_eq!(quotas.used(R), 3 * EACH);
     drop((charges, fresh, last));
-    let answers = lock(&outbox.answers);
+    let answers = outbox.answers.lock();
     assert_eq!(
         (answers.bytes, answers.each.len(), quotas.used(R)),
         (0, 0, 0)
@@ -151,7 +151,7 @@ fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
 }
 
 #[test]
-fn one_answer_alone_may_be_larger_than_its_outbox() {
+fn a_single_response_may_exceed_the_limit_of_its_outbox() {
     let (quotas, outbox) = (quotas(1 << 20), ConnectionOutbox::new(EACH));
     let charge = BodyCharge::new(&client(&quotas), 1000, Some(&outbox)).unwrap();
     let _handed = charge.hand_over(piece(2000), None).unwrap();
@@ -160,7 +160,7 @@ fn one_answer_alone_may_be_larger_than_its_outbox() {
 }
 
 #[test]
-fn few_bytes_of_a_connection_may_outlive_their_streams() {
+fn only_a_few_bytes_of_a_connection_may_outlive_their_streams() {
     let (quotas, outbox) = (quotas(1 << 20), ConnectionOutbox::new(1 << 20));
     let new = || BodyCharge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
     let (one, other) = (new(), new());
@@ -189,7 +189,7 @@ fn few_bytes_of_a_connection_may_outlive_their_streams() {
 
 /// Random answers, pieces and ends, with revocations: no byte is charged twice, and no charge is left behind.
 #[test]
-fn charges_add_up_whatever_comes() {
+fn charges_add_up_under_random_operations() {
     for seed in 0..50 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (quotas, outbox) = (quotas(20 * EACH), ConnectionOutbox::new(8 * EACH));
@@ -217,7 +217,7 @@ fn charges_add_up_whatever_comes() {
             assert!(quotas.used(R) <= 20 * EACH, "seed {seed}");
         }
         drop((charges, pieces));
-        let answers = lock(&outbox.answers);
+        let answers = outbox.answers.lock();
         assert_eq!((answers.bytes, answers.each.len()), (0, 0), "seed {seed}");
         assert_eq!(
             (quotas.used(R), outbox.handed.load(Relaxed)),

@@ -30,13 +30,13 @@ fn waiting(peer: &QuotaPeer, resource: QuotaResource, amount: u64) -> Reservatio
 
 /// Makes room as if it were requested `later`.
 fn make_room(peer: &QuotaPeer, resource: QuotaResource, amount: u64, later: Duration) -> bool {
-    let asking = RoomRequest { peer, itself: None };
+    let room_request = RoomRequest { peer, itself: None };
     let quotas = peer.quotas();
-    quotas.make_room(resource, asking, amount, Instant::now() + later)
+    quotas.make_room(resource, room_request, amount, Instant::now() + later)
 }
 
 #[test]
-fn bytes_that_have_stalled_give_way_to_a_client_that_holds_more() {
+fn stalled_bytes_are_revoked_for_a_client_that_holds_more() {
     for (resource, gives_way) in [
         (QuotaResource::ResponseBytes, true),
         (QuotaResource::RequestBytes, true),
@@ -60,7 +60,7 @@ fn bytes_that_have_stalled_give_way_to_a_client_that_holds_more() {
 }
 
 #[test]
-fn what_has_stalled_for_longest_goes_first_whoever_holds_it() {
+fn the_reservation_stalled_longest_is_revoked_first_of_any_peer() {
     let quotas = quotas(100);
     let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
     let of_small = waiting(&small, R, 10);
@@ -74,18 +74,18 @@ fn queued_bytes_do_not_stall() {
     let quotas = quotas(100);
     let held = peer(&quotas, 1).reserve(R, 100).unwrap();
     held.set_phase(RevocablePhase::Queued).unwrap();
-    let asking = peer(&quotas, 2);
-    let _own = asking.reserve(R, 0);
+    let room_request = peer(&quotas, 2);
+    let _own = room_request.reserve(R, 0);
     assert!(
-        !make_room(&asking, R, 101, LONG),
+        !make_room(&room_request, R, 101, LONG),
         "it wants more than the other holds"
     );
-    assert!(make_room(&asking, R, 50, LONG));
+    assert!(make_room(&room_request, R, 50, LONG));
     assert!(held.is_revoked());
 }
 
 #[test]
-fn nothing_gives_way_to_more_of_the_same_request() {
+fn a_request_never_revokes_its_own_reservations() {
     let quotas = quotas(100);
     let client = peer(&quotas, 1);
     let (one, other) = (client.clone().of_one_request(), client.of_one_request());
@@ -113,75 +113,85 @@ fn a_part_of_a_request_gives_way_with_the_queued_request() {
     let (bytes, requests) = (QuotaResource::RequestBytes, QuotaResource::Requests);
     let quotas = quotas(100);
     let (flood, visitor) = (peer(&quotas, 1), peer(&quotas, 2));
-    let places: Vec<_> = (0..2)
+    let reservations: Vec<_> = (0..2)
         .map(|_| flood.reserve(requests, 1).unwrap())
         .collect();
     let bodies: Vec<_> = (0..2).map(|_| flood.reserve(bytes, 50).unwrap()).collect();
-    for (body, place) in bodies.iter().zip(&places) {
-        body.part_of(place);
+    for (body, reservation) in bodies.iter().zip(&reservations) {
+        body.part_of(reservation);
         body.set_phase(RevocablePhase::AsRequest).unwrap();
     }
     assert!(!make_room(&visitor, bytes, 10, LONG), "both are worked for");
-    places[0].set_phase(RevocablePhase::WaitsForClient).unwrap();
+    reservations[0]
+        .set_phase(RevocablePhase::WaitsForClient)
+        .unwrap();
     assert!(
         !make_room(&visitor, bytes, 10, LONG),
         "a run that waits has its body"
     );
-    places[0].set_phase(RevocablePhase::Queued).unwrap();
+    reservations[0].set_phase(RevocablePhase::Queued).unwrap();
 
     assert!(make_room(&visitor, bytes, 10, LONG));
 
-    assert!(places[0].is_revoked() && bodies[0].is_revoked());
-    assert!(!places[1].is_revoked() && !bodies[1].is_revoked());
+    assert!(reservations[0].is_revoked() && bodies[0].is_revoked());
+    assert!(!reservations[1].is_revoked() && !bodies[1].is_revoked());
     assert_eq!((quotas.used(bytes), quotas.used(requests)), (50, 1));
     // A request that has left the queue keeps both reservations.
-    places[1].set_phase(RevocablePhase::Queued).unwrap();
+    reservations[1].set_phase(RevocablePhase::Queued).unwrap();
     let found = bodies[1].0.waiting().unwrap();
-    places[1].set_phase(RevocablePhase::Working).unwrap();
+    reservations[1].set_phase(RevocablePhase::Working).unwrap();
     assert_eq!(bodies[1].0.revoke(found), None);
     assert!(bodies[1].revoke(), "its owner may end it by itself");
-    assert!(!places[1].is_revoked());
+    assert!(!reservations[1].is_revoked());
 }
 
 #[test]
-fn a_refusal_is_remembered_until_something_changes() {
+fn a_failed_search_is_remembered_until_a_reservation_changes() {
     let requests = QuotaResource::Requests;
     let quotas = quotas(4);
     let flood = peer(&quotas, 1);
     let held: Vec<_> = (0..4)
         .map(|_| flood.reserve(requests, 1).unwrap())
         .collect();
-    let asking = RoomRequest {
+    let room_request = RoomRequest {
         peer: &flood,
         itself: None,
     };
-    let mut barren = NothingToRevoke::default();
+    let mut nothing_to_revoke = NothingToRevoke::default();
     let now = Instant::now();
-    assert!(!quotas.find_room(requests, asking, 1, now, &mut barren));
-    let holds =
-        |barren: &NothingToRevoke, source: ClientConnection, wanted: u64, later: Duration| {
-            let changes = quotas.total(requests).changes.load(Relaxed);
-            barren.is_fresh(changes, now + later) && barren.holds_for(source, wanted)
-        };
-    assert!(holds(&barren, flood.source, 5, Duration::ZERO));
-    assert!(!holds(&barren, flood.source, 5, limits::QUOTA_BARREN));
+    assert!(!quotas.find_room(requests, room_request, 1, now, &mut nothing_to_revoke));
+    let holds = |nothing_to_revoke: &NothingToRevoke,
+                 source: ClientConnection,
+                 wanted: u64,
+                 later: Duration| {
+        let changes = quotas.total(requests).changes.load(Relaxed);
+        nothing_to_revoke.is_fresh(changes, now + later)
+            && nothing_to_revoke.holds_for(source, wanted)
+    };
+    assert!(holds(&nothing_to_revoke, flood.source, 5, Duration::ZERO));
+    assert!(!holds(
+        &nothing_to_revoke,
+        flood.source,
+        5,
+        limits::NOTHING_TO_REVOKE_TIME
+    ));
     let stranger = peer(&quotas, 2);
     assert!(
-        !holds(&barren, stranger.source, 1, Duration::ZERO),
+        !holds(&nothing_to_revoke, stranger.source, 1, Duration::ZERO),
         "it was not looked for"
     );
 
     held[0].set_phase(RevocablePhase::Queued).unwrap();
-    assert!(!holds(&barren, flood.source, 5, Duration::ZERO));
-    assert!(!quotas.find_room(requests, asking, 1, now, &mut barren));
-    assert!(holds(&barren, flood.source, 5, Duration::ZERO));
+    assert!(!holds(&nothing_to_revoke, flood.source, 5, Duration::ZERO));
+    assert!(!quotas.find_room(requests, room_request, 1, now, &mut nothing_to_revoke));
+    assert!(holds(&nothing_to_revoke, flood.source, 5, Duration::ZERO));
     assert!(
-        !holds(&barren, flood.source, 4, Duration::ZERO),
+        !holds(&nothing_to_revoke, flood.source, 4, Duration::ZERO),
         "others hold that much"
     );
     // A connection of the same address that has fewer reservations takes the reservation of a queued one.
     let other = peer(&quotas, 1);
-    assert!(!holds(&barren, other.source, 5, Duration::ZERO));
+    assert!(!holds(&nothing_to_revoke, other.source, 5, Duration::ZERO));
     assert!(quotas.find_room(
         requests,
         RoomRequest {
@@ -190,14 +200,14 @@ fn a_refusal_is_remembered_until_something_changes() {
         },
         1,
         now,
-        &mut barren
+        &mut nothing_to_revoke
     ));
     assert!(held[0].is_revoked());
 }
 
 /// The memory of an earlier search never claims that a search would find nothing when it would find something.
 #[test]
-fn what_is_remembered_is_what_a_search_would_find() {
+fn a_remembered_failed_search_agrees_with_a_new_search() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let quotas = quotas(1000);
@@ -217,30 +227,34 @@ fn what_is_remembered_is_what_a_search_would_find() {
                 held
             })
             .collect();
-        let (mut barren, now) = (NothingToRevoke::default(), Instant::now());
+        let (mut nothing_to_revoke, now) = (NothingToRevoke::default(), Instant::now());
         for _ in 0..20 {
             let peer = &peers[random.usize(..6)];
-            let asking = RoomRequest { peer, itself: None };
+            let room_request = RoomRequest { peer, itself: None };
             let amount = random.u64(1..30);
-            let wanted = asking.wanted(R, amount);
+            let wanted = room_request.wanted(R, amount);
             let changes = quotas.total(R).changes.load(Relaxed);
-            let is_barren = barren.is_fresh(changes, now) && barren.holds_for(peer.source, wanted);
-            let found = quotas.make_room(R, asking, amount, now);
-            assert!(!(is_barren && found), "seed {seed}");
+            let is_remembered = nothing_to_revoke.is_fresh(changes, now)
+                && nothing_to_revoke.holds_for(peer.source, wanted);
+            let found = quotas.make_room(R, room_request, amount, now);
+            assert!(!(is_remembered && found), "seed {seed}");
             if !found {
-                assert!(!quotas.find_room(R, asking, amount, now, &mut barren));
-                assert!(barren.holds_for(peer.source, wanted), "seed {seed}");
+                assert!(!quotas.find_room(R, room_request, amount, now, &mut nothing_to_revoke));
+                assert!(
+                    nothing_to_revoke.holds_for(peer.source, wanted),
+                    "seed {seed}"
+                );
             }
         }
         drop(held);
     }
 }
 
-/// The server lets a client without a connection wait ahead of all others: see `server::place`.
+/// The server lets a client without a connection wait ahead of all others: see `server::reserve_connection`.
 #[test]
-fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
+fn if_a_client_without_reservations_finds_no_room_no_client_does() {
     let connections = QuotaResource::Connections;
-    let mut barren = 0;
+    let mut nothing_to_revoke = 0;
     for seed in 0..500 {
         let mut random = fastrand::Rng::with_seed(seed);
         let quotas = quotas(6);
@@ -258,7 +272,7 @@ fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
             })
             .collect();
         if !make_room(&peer(&quotas, 100), connections, 1, Duration::ZERO) {
-            barren += 1;
+            nothing_to_revoke += 1;
             let proxy = quotas.exempt();
             for other in peers.iter().chain([&proxy]) {
                 let found = make_room(other, connections, 1, Duration::ZERO);
@@ -267,5 +281,5 @@ fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
         }
         drop(held);
     }
-    assert!(barren > 0);
+    assert!(nothing_to_revoke > 0);
 }

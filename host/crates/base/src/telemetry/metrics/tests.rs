@@ -4,14 +4,14 @@ use super::*;
 
 const GRANTS: [&str; 5] = ["session", "read_keys", "write_keys", "outbound", "cookies"];
 
-fn told(guest: &GuestMetrics) -> String {
+fn scraped(guest: &GuestMetrics) -> String {
     let scrape = Scrape::default();
-    guest.tell(&scrape);
+    guest.collect_into(&scrape);
     scrape.text()
 }
 
 #[test]
-fn what_was_counted_is_told_by_guest_version_and_class() {
+fn metrics_are_labelled_by_guest_version_and_status_class() {
     let guest = GuestMetrics::new("counter", GRANTS);
     let (first, second) = (guest.version(1), guest.version(2));
     first.answered(200, Duration::from_millis(2));
@@ -24,7 +24,7 @@ fn what_was_counted_is_told_by_guest_version_and_class() {
     guest.found_no_connection();
     guest.waited(Duration::ZERO, &Err::<(), ()>(()));
 
-    let text = told(&guest);
+    let text = scraped(&guest);
 
     for line in [
         "cloakroom_requests_total{guest=\"counter\",status=\"2xx\",version=\"1\"} 2",
@@ -46,7 +46,7 @@ fn what_was_counted_is_told_by_guest_version_and_class() {
         "cloakroom_instance_refusals_total{guest=\"counter\"} 1",
         "# TYPE cloakroom_requests_total counter",
     ] {
-        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
 
@@ -57,25 +57,25 @@ fn the_series_of_a_version_end_with_it() {
     for number in 0..200 {
         guest.version(number).answered(200, Duration::ZERO);
     }
-    let text = told(&guest);
+    let text = scraped(&guest);
     assert!(text.contains("version=\"200\"") && !text.contains("version=\"199\""));
-    assert!(guest.versions.lock().unwrap().len() <= 2);
+    assert!(guest.versions.lock().len() <= 2);
     drop(kept);
 }
 
 #[test]
-fn a_version_that_is_held_twice_counts_once() {
+fn two_handles_of_a_version_count_into_one_series() {
     let guest = GuestMetrics::new("counter", GRANTS);
     let (live, kept) = (guest.version(1), guest.version(1));
     live.answered(200, Duration::ZERO);
     drop(live);
     kept.answered(200, Duration::ZERO);
     let line = "cloakroom_requests_total{guest=\"counter\",status=\"2xx\",version=\"1\"} 2";
-    assert!(told(&guest).contains(line));
+    assert!(scraped(&guest).contains(line));
 }
 
 #[test]
-fn a_label_cannot_break_the_text() {
+fn label_values_are_escaped_in_the_metrics_text() {
     let scrape = Scrape::default();
     scrape.gauge("cloakroom_x", "X.", &[("guest", "a\"b\nc")], 1);
     assert!(

@@ -62,7 +62,7 @@ async fn without_a_fault_it_keeps_the_contract_of_all_stores() {
 }
 
 #[tokio::test]
-async fn a_rival_commits_first_and_once() {
+async fn a_rival_write_is_committed_before_the_next_commit_only() {
     let (store, id, first) = with_a_session().await;
     store.send(writes(&[("num", "41"), ("new", "[1]")], &[]));
     let verdict = commit(&store, &id, replace(&first)).await;
@@ -90,7 +90,7 @@ async fn a_rival_that_changes_nothing_makes_a_conflict_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_rival_that_destroys_leaves_no_row_to_update() {
+async fn a_rival_destroy_makes_the_next_commit_a_conflict() {
     let (store, id, first) = with_a_session().await;
     store.send(RivalWrite::Destroy);
     let verdict = commit(&store, &id, replace(&first)).await;

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_gives_back_what_the_work_gave() {
+    async fn the_progress_display_returns_the_result_of_the_work() {
         let progress = UploadProgress::new("counter", 10, Arc::default());
         let (done, took) = progress
             .show_while(async {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_is_going_on() {
+    fn the_progress_text_names_the_phase_and_the_bytes() {
         let progress = UploadProgress::new("counter", 3 << 20, Arc::default());
         assert_eq!(progress.text(1 << 20, None), "uploading 1.0 MiB of 3.0 MiB");
         let text = progress.text(3 << 20, Some(Duration::from_millis(2345)));

@@ -75,7 +75,7 @@ fn notes(version: &VersionEntry) -> String {
             ),
         ];
         let failures = failures.iter().filter(|(count, _)| *count > 0);
-        let failures: String = failures.map(|(_, told)| format!(", {told}")).collect();
+        let failures: String = failures.map(|(_, text)| format!(", {text}")).collect();
         let requests = counted(tally.requests, "request");
         notes.push(format!("lately {requests}{failures}"));
     }
@@ -83,17 +83,17 @@ fn notes(version: &VersionEntry) -> String {
 }
 
 /// Describes the result of a dry run.
-pub(crate) fn of_trial(trial: &DryRunReport) -> String {
+pub(crate) fn of_dry_run(dry_run: &DryRunReport) -> String {
     let ComponentReport {
         digest,
         bytes,
         world,
         imports,
         exports,
-    } = &trial.component;
-    let verdict = match trial.unchanged {
-        true => format!("is version {}, which is live already", trial.live),
-        false => format!("would serve in place of version {}", trial.live),
+    } = &dry_run.component;
+    let verdict = match dry_run.unchanged {
+        true => format!("is version {}, which is live already", dry_run.live),
+        false => format!("would serve in place of version {}", dry_run.live),
     };
     let listed = |names: &[String]| {
         let names: Vec<_> = names.iter().map(|name| escape(name)).collect();
@@ -101,7 +101,7 @@ pub(crate) fn of_trial(trial: &DryRunReport) -> String {
     };
     format!(
         "{}: this component {verdict}\n  digest   {}\n  size     {}\n  world    {}\n  imports  {}\n  exports  {}\n",
-        escape(&trial.guest),
+        escape(&dry_run.guest),
         escape(digest),
         size(usize::try_from(*bytes).unwrap_or(usize::MAX)),
         escape(world),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn the_table_aligns_its_columns() {
         let text = of(&listing(), VersionFilter::All);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 7, "{text}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_listed_only_if_it_can_come_back() {
+    fn a_retired_version_is_listed_only_if_a_rollback_can_restore_it() {
         let text = of(&listing(), VersionFilter::Current);
         let numbers: Vec<_> = text
             .lines()

@@ -20,7 +20,7 @@ pub(crate) async fn show_while<T>(gauge: &CopyProgress, work: impl Future<Output
     let is_terminal = io::stderr().is_terminal();
     let mut ticks = tokio::time::interval(REFRESH);
     let mut work = std::pin::pin!(work);
-    let mut told_at = Instant::now();
+    let mut reported_at = Instant::now();
     loop {
         tokio::select! {
             done = work.as_mut() => {
@@ -36,9 +36,9 @@ pub(crate) async fn show_while<T>(gauge: &CopyProgress, work: impl Future<Output
                 }
                 if is_terminal {
                     telemetry::redraw(&bar(reading));
-                } else if told_at.elapsed() >= COPY_PROGRESS_INTERVAL {
-                    told_at = Instant::now();
-                    telemetry::say(&figures(reading));
+                } else if reported_at.elapsed() >= COPY_PROGRESS_INTERVAL {
+                    reported_at = Instant::now();
+                    telemetry::print_stderr(&figures(reading));
                 }
             }
         }
@@ -69,13 +69,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_gives_back_what_the_work_gave() {
+    async fn the_progress_display_returns_the_result_of_the_work() {
         let gauge = CopyProgress::default();
         assert_eq!(show_while(&gauge, std::future::ready(7)).await, 7);
     }
 
     #[test]
-    fn the_bar_is_full_at_the_end_and_absent_without_a_total() {
+    fn the_progress_bar_is_full_at_the_end_and_absent_without_a_total() {
         let reading = |done, total| CopyProgressReading {
             phase: "copying",
             done,

@@ -5,160 +5,133 @@ use std::time::Duration;
 use super::super::server::ServerSettings;
 use super::super::session::SessionSettings;
 use crate::config_reader::Section;
-use crate::config_reader::kinds::{Field, ValueError, count_in, duration, size, size_in};
+use crate::config_reader::kinds::{Field, ValueError, count_in, duration, size_in};
 use crate::config_reader::source::TomlValue;
 use cloakroom_base::limits;
-use cloakroom_runtime::read_ahead_cost_max;
+use cloakroom_runtime::{GuestLimits, GuestSettings, StreamPolicy, read_ahead_cost_max};
+use cloakroom_session::SessionGrant;
 
-/// The `limits` table of a guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuestLimits {
-    /// Longest time from a request's head to the release of its response.
-    pub deadline: Duration,
-    /// Longest CPU time of all runs for one request. `None` for no limit other than the deadline.
-    pub cpu_time: Option<Duration>,
-    /// Largest linear memory of an instance, in bytes.
-    pub memory_bytes_max: usize,
-    /// Maximum number of instances at the same time.
-    pub instances_max: usize,
-    /// Maximum number of requests that wait for an instance.
-    pub waiters_max: usize,
-    /// Longest wait for an instance.
-    pub wait_max: Duration,
-    /// Largest request head, in bytes. With `None`, the limit of `[server]` applies.
-    pub request_head_bytes_max: Option<usize>,
-    /// Maximum number of header fields of a request. With `None`, the limit of `[server]` applies.
-    pub request_headers_max: Option<usize>,
-    /// Largest request body, in bytes.
-    pub request_body_bytes_max: u64,
-    /// Largest response body, in bytes. `None` for no limit.
-    pub response_body_bytes_max: Option<u64>,
-    /// Largest part of a request body that is kept for a second run, in bytes.
-    pub replay_bytes_max: usize,
-    /// Largest session that the guest may write, in bytes. With `None`, the limit of `[session.limits]` applies.
-    pub session_bytes_max: Option<usize>,
-    /// Maximum number of keys in a session to which the guest adds a key. With `None`, the limit of `[session.limits]` applies.
-    pub session_keys_max: Option<usize>,
-    /// Maximum number of outbound requests for one request of a visitor.
-    pub outbound_calls_max: u32,
-    /// Maximum number of outbound connections at the same time, over all requests of the guest.
-    pub outbound_connections_max: usize,
-    /// Maximum number of log lines of one run. For a released stream, the number of lines per minute.
-    pub log_lines_max: usize,
-    /// Longest log line, in bytes.
-    pub log_line_bytes_max: usize,
-    /// Maximum number of log bytes of one run. For a released stream, the number of bytes per minute.
-    pub log_bytes_max: usize,
-    /// Maximum number of log bytes per second, over all runs of the guest.
-    pub log_bytes_per_s_max: usize,
-    /// Longest time without data in a released response body.
-    pub stream_silence_max: Duration,
+/// The settings of a guest that its limits belong to.
+#[derive(Default)]
+pub(crate) struct LimitedSettings {
+    pub(crate) guest: GuestLimits,
+    /// A grant with nothing but its limits.
+    pub(crate) session: SessionGrant,
 }
 
-impl Default for GuestLimits {
-    fn default() -> Self {
-        Self {
-            deadline: limits::DEADLINE,
-            cpu_time: None,
-            memory_bytes_max: limits::MEMORY_BYTES_MAX,
-            instances_max: limits::GUEST_INSTANCES_MAX,
-            waiters_max: limits::GUEST_WAITERS_MAX,
-            wait_max: limits::INSTANCE_WAIT_MAX,
-            request_head_bytes_max: None,
-            request_headers_max: None,
-            request_body_bytes_max: limits::REQUEST_BODY_BYTES_MAX,
-            response_body_bytes_max: None,
-            replay_bytes_max: limits::REPLAY_BYTES_MAX,
-            session_bytes_max: None,
-            session_keys_max: None,
-            outbound_calls_max: limits::OUTBOUND_CALLS_MAX,
-            outbound_connections_max: limits::GUEST_OUTBOUND_CONNECTIONS_MAX,
-            log_lines_max: limits::LOG_LINES_MAX,
-            log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,
-            log_bytes_max: limits::LOG_BYTES_MAX,
-            log_bytes_per_s_max: limits::LOG_BYTES_PER_S_MAX,
-            stream_silence_max: limits::STREAM_SILENCE_MAX,
+/// Defines the keys of the table, in the order in which they are shown. Each has the field of [`LimitedSettings`] that it sets, and
+/// its notation.
+macro_rules! limit_keys {
+    ($($key:literal => $owner:ident.$field:ident: $notation:expr;)*) => {
+        impl LimitedSettings {
+            /// Reads every key. A limit whose key is not given keeps its default.
+            fn read_keys(&mut self, section: &mut Section<'_>) {
+                $(section.set($key, &mut self.$owner.$field, $notation.read);)*
+            }
+
+            /// Returns every key with its value.
+            fn written(&self) -> Vec<(&'static str, String)> {
+                vec![$(($key, ($notation.write)(&self.$owner.$field))),*]
+            }
+        }
+    };
+}
+
+limit_keys! {
+    "deadline" => guest.deadline: time();
+    "cpu_time" => guest.cpu_time: time().or_unlimited();
+    "memory" => guest.memory_bytes_max: bytes(64 << 10, 4 << 30);
+    "instances" => guest.instances_max: count(1, 1 << 16);
+    "waiting" => guest.waiters_max: count(0, 1 << 20);
+    "wait" => guest.wait_max: time();
+    "request_head" => guest.request_head_bytes_max: bytes(256, 1 << 20).or_inherited();
+    "request_headers" => guest.request_headers_max: count(1, 1024).or_inherited();
+    "request_body" => guest.request_body_bytes_max: bytes(0, usize::MAX);
+    "response_body" => guest.response_body_bytes_max: bytes(0, usize::MAX).or_unlimited();
+    "replay_body" => guest.replay_bytes_max: bytes(0, 1 << 30);
+    "session_bytes" => session.session_bytes_max: bytes(256, 16 << 20).or_inherited();
+    "session_keys" => session.keys_max: count(1, 100_000).or_inherited();
+    "outbound_calls" => guest.outbound_calls_max: count(0, 1 << 20);
+    "outbound_connections" => guest.outbound_connections_max: count(1, 1 << 16);
+    "log_lines" => guest.log_lines_max: count(0, 1 << 20);
+    "log_line_bytes" => guest.log_line_bytes_max: bytes(1, 1 << 20);
+    "log_bytes" => guest.log_bytes_max: bytes(0, 1 << 30);
+    "log_rate" => guest.log_bytes_per_s_max: bytes(0, 1 << 30);
+    "stream_silence" => guest.stream_silence_max: time();
+}
+
+/// Returns the limits of a guest that differ from the defaults: each key, and its value in the notation of the configuration.
+pub fn changed_limits(guest: &GuestSettings) -> Vec<(&'static str, String)> {
+    let own = LimitedSettings {
+        guest: guest.limits.clone(),
+        session: SessionGrant::clone(&guest.grants.session),
+    };
+    let defaults = LimitedSettings::default().written();
+    let written = own.written().into_iter().zip(defaults);
+    let changed = written.filter(|(own, default)| own != default);
+    changed.map(|(own, _)| own).collect()
+}
+
+/// How a limit is read and written.
+struct LimitNotation<T> {
+    read: Box<LimitReader<T>>,
+    write: Box<LimitWriter<T>>,
+}
+
+type LimitReader<T> = dyn FnOnce(&Field<'_>) -> Result<T, ValueError>;
+type LimitWriter<T> = dyn Fn(&T) -> String;
+
+/// A duration.
+fn time() -> LimitNotation<Duration> {
+    LimitNotation {
+        read: Box::new(duration),
+        write: Box::new(|time| humantime::format_duration(*time).to_string()),
+    }
+}
+
+/// A size in bytes within bounds.
+fn bytes<T>(least: usize, most: usize) -> LimitNotation<T>
+where
+    T: TryFrom<usize> + TryInto<u64> + Copy + 'static,
+{
+    LimitNotation {
+        read: Box::new(size_in(least, most)),
+        write: Box::new(|bytes: &T| written_size((*bytes).try_into().unwrap_or(u64::MAX))),
+    }
+}
+
+/// A number within bounds.
+fn count<T: TryFrom<usize> + ToString + 'static>(least: usize, most: usize) -> LimitNotation<T> {
+    LimitNotation {
+        read: Box::new(count_in(least, most)),
+        write: Box::new(T::to_string),
+    }
+}
+
+impl<T: 'static> LimitNotation<T> {
+    /// Also accepts the word `unlimited`.
+    fn or_unlimited(self) -> LimitNotation<Option<T>> {
+        LimitNotation {
+            read: Box::new(or_unlimited(self.read)),
+            write: or_word(self.write),
+        }
+    }
+
+    /// Without the key, the limit of the host applies.
+    fn or_inherited(self) -> LimitNotation<Option<T>> {
+        LimitNotation {
+            read: Box::new(|field| (self.read)(field).map(Some)),
+            write: or_word(self.write),
         }
     }
 }
 
-impl GuestLimits {
-    /// Returns the limits that differ from the defaults: each key, and its value in the notation of the configuration.
-    pub fn changed(&self) -> Vec<(&'static str, String)> {
-        let defaults = Self::default().written();
-        let written = self.written().into_iter().zip(defaults);
-        let changed = written.filter(|(own, default)| own != default);
-        changed.map(|(own, _)| own).collect()
-    }
-
-    /// Returns every key with its value. Every field is named, so that a new one cannot be forgotten here.
-    fn written(&self) -> Vec<(&'static str, String)> {
-        let Self {
-            deadline,
-            cpu_time,
-            memory_bytes_max,
-            instances_max,
-            waiters_max,
-            wait_max,
-            request_head_bytes_max,
-            request_headers_max,
-            request_body_bytes_max,
-            response_body_bytes_max,
-            replay_bytes_max,
-            session_bytes_max,
-            session_keys_max,
-            outbound_calls_max,
-            outbound_connections_max,
-            log_lines_max,
-            log_line_bytes_max,
-            log_bytes_max,
-            log_bytes_per_s_max,
-            stream_silence_max,
-        } = self;
-        let time = |time: &Duration| humantime::format_duration(*time).to_string();
-        let bytes = |bytes: &usize| written_size(*bytes as u64);
-        vec![
-            ("deadline", time(deadline)),
-            ("cpu_time", or_word(cpu_time.as_ref().map(time))),
-            ("memory", bytes(memory_bytes_max)),
-            ("instances", instances_max.to_string()),
-            ("waiting", waiters_max.to_string()),
-            ("wait", time(wait_max)),
-            (
-                "request_head",
-                or_word(request_head_bytes_max.as_ref().map(bytes)),
-            ),
-            (
-                "request_headers",
-                or_word(request_headers_max.map(|n| n.to_string())),
-            ),
-            ("request_body", written_size(*request_body_bytes_max)),
-            (
-                "response_body",
-                or_word(response_body_bytes_max.map(written_size)),
-            ),
-            ("replay_body", bytes(replay_bytes_max)),
-            (
-                "session_bytes",
-                or_word(session_bytes_max.as_ref().map(bytes)),
-            ),
-            (
-                "session_keys",
-                or_word(session_keys_max.map(|n| n.to_string())),
-            ),
-            ("outbound_calls", outbound_calls_max.to_string()),
-            ("outbound_connections", outbound_connections_max.to_string()),
-            ("log_lines", log_lines_max.to_string()),
-            ("log_line_bytes", bytes(log_line_bytes_max)),
-            ("log_bytes", bytes(log_bytes_max)),
-            ("log_rate", bytes(log_bytes_per_s_max)),
-            ("stream_silence", time(stream_silence_max)),
-        ]
-    }
-}
-
-fn or_word(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "unlimited".to_owned())
+fn or_word<T: 'static>(write: Box<LimitWriter<T>>) -> Box<LimitWriter<Option<T>>> {
+    Box::new(move |value| {
+        value
+            .as_ref()
+            .map_or_else(|| "unlimited".to_owned(), &write)
+    })
 }
 
 /// Formats a size in the largest unit of which it is a whole multiple.
@@ -180,18 +153,18 @@ pub(crate) struct HostLimits<'a> {
     pub(crate) session: &'a SessionSettings,
 }
 
-/// Reads the `limits` table. `is_read_ahead` says whether bodies are read before the guest starts.
+/// Reads the `limits` table of a guest with the given policy. Bodies are read before the guest starts only if it does not stream.
 pub(crate) fn read(
     mut section: Section<'_>,
     shared: HostLimits<'_>,
-    is_read_ahead: bool,
-) -> GuestLimits {
-    let mut limits = GuestLimits::default();
-    read_sizes(&mut section, &mut limits);
-    read_times(&mut section, &mut limits);
-    read_counts(&mut section, &mut limits);
+    stream: StreamPolicy,
+) -> LimitedSettings {
+    let mut limits = LimitedSettings::default();
+    limits.read_keys(&mut section);
     check(&section, &limits, shared);
-    if is_read_ahead && let Some((problem, remedy)) = waiting_body(&limits, shared.server) {
+    if stream == StreamPolicy::Buffered
+        && let Some((problem, remedy)) = waiting_body(&limits.guest, shared.server)
+    {
         section.fault("replay_body", problem, remedy);
     }
     limits
@@ -230,85 +203,22 @@ pub(crate) fn waiting_body(
     Some((problem, remedy))
 }
 
-fn read_sizes(section: &mut Section<'_>, limits: &mut GuestLimits) {
-    let log_rate = &mut limits.log_bytes_per_s_max;
-    let sizes: [(&'static str, &mut usize, usize, usize); 5] = [
-        ("memory", &mut limits.memory_bytes_max, 64 << 10, 4 << 30),
-        ("replay_body", &mut limits.replay_bytes_max, 0, 1 << 30),
-        ("log_line_bytes", &mut limits.log_line_bytes_max, 1, 1 << 20),
-        ("log_bytes", &mut limits.log_bytes_max, 0, 1 << 30),
-        ("log_rate", log_rate, 0, 1 << 30),
-    ];
-    for (key, setting, least, most) in sizes {
-        if let Some(bytes) = section.get(key, size_in(least, most)) {
-            *setting = bytes;
-        }
-    }
-    limits.request_head_bytes_max = section.get("request_head", size_in(256, 1 << 20));
-    limits.session_bytes_max = section.get("session_bytes", size_in(256, 16 << 20));
-    if let Some(bytes) = section.get("request_body", size) {
-        limits.request_body_bytes_max = bytes;
-    }
-    if let Some(bytes) = section.get("response_body", or_unlimited(size)) {
-        limits.response_body_bytes_max = bytes;
-    }
-}
-
-fn read_times(section: &mut Section<'_>, limits: &mut GuestLimits) {
-    let times: [(&'static str, &mut Duration); 3] = [
-        ("deadline", &mut limits.deadline),
-        ("wait", &mut limits.wait_max),
-        ("stream_silence", &mut limits.stream_silence_max),
-    ];
-    for (key, setting) in times {
-        if let Some(time) = section.get(key, duration) {
-            *setting = time;
-        }
-    }
-    if let Some(time) = section.get("cpu_time", or_unlimited(duration)) {
-        limits.cpu_time = time;
-    }
-}
-
-fn read_counts(section: &mut Section<'_>, limits: &mut GuestLimits) {
-    let counts: [(&'static str, &mut usize, usize, usize); 4] = [
-        (
-            "outbound_connections",
-            &mut limits.outbound_connections_max,
-            1,
-            1 << 16,
-        ),
-        ("instances", &mut limits.instances_max, 1, 1 << 16),
-        ("waiting", &mut limits.waiters_max, 0, 1 << 20),
-        ("log_lines", &mut limits.log_lines_max, 0, 1 << 20),
-    ];
-    for (key, setting, least, most) in counts {
-        if let Some(number) = section.get(key, count_in(least, most)) {
-            *setting = number;
-        }
-    }
-    limits.request_headers_max = section.get("request_headers", count_in(1, 1024));
-    limits.session_keys_max = section.get("session_keys", count_in(1, 100_000));
-    if let Some(calls) = section.get("outbound_calls", count_in(0, 1 << 20)) {
-        limits.outbound_calls_max = u32::try_from(calls).unwrap_or(u32::MAX);
-    }
-}
-
 /// Refuses a limit of a guest that exceeds the corresponding limit of the host. It would never be reached, so its author must
 /// have intended something else.
-fn check(section: &Section<'_>, limits: &GuestLimits, shared: HostLimits<'_>) {
-    let (server, session) = (shared.server, &shared.session.limits);
+fn check(section: &Section<'_>, limits: &LimitedSettings, shared: HostLimits<'_>) {
+    let (limits, grant) = (&limits.guest, &limits.session);
+    let (server, session) = (shared.server, &shared.session.options);
     let own_and_shared = [
         (
             "instances",
             Some(limits.instances_max),
-            server.instances_max,
+            server.runtime.instances_max,
             "server.instances",
         ),
         (
             "outbound_connections",
             Some(limits.outbound_connections_max),
-            server.outbound_connections_max,
+            server.runtime.outbound_connections_max,
             "server.outbound_connections",
         ),
         (
@@ -325,13 +235,13 @@ fn check(section: &Section<'_>, limits: &GuestLimits, shared: HostLimits<'_>) {
         ),
         (
             "session_bytes",
-            limits.session_bytes_max,
+            grant.session_bytes_max,
             session.session_bytes_max,
             "session.limits.session",
         ),
         (
             "session_keys",
-            limits.session_keys_max,
+            grant.keys_max,
             session.keys_max,
             "session.limits.keys",
         ),
@@ -362,9 +272,9 @@ fn or_unlimited<T>(
         if matches!(field.value, TomlValue::Text(text) if text == "unlimited") {
             return Ok(None);
         }
-        read(field).map(Some).map_err(|complaint| ValueError {
-            remedy: format!("{}, or \"unlimited\"", complaint.remedy),
-            ..complaint
+        read(field).map(Some).map_err(|error| ValueError {
+            remedy: format!("{}, or \"unlimited\"", error.remedy),
+            ..error
         })
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn hosts(field: &Field<'_>) -> Result<Vec<OutboundHost>, ValueError> 
             value: &item.value,
             ..*field
         };
-        host_or_table(&item).map_err(|complaint| complaint.of_item(index))
+        host_or_table(&item).map_err(|error| error.of_item(index))
     });
     read.collect()
 }
@@ -39,9 +39,9 @@ fn host_or_table(field: &Field<'_>) -> Result<OutboundHost, ValueError> {
         return Err(ValueError::new("unknown key; its keys are host, private", TABLE).of_part(key));
     }
     let named = part("host").ok_or_else(|| ValueError::new("missing", TABLE).of_part("host"))?;
-    let named = host(&named).map_err(|complaint| complaint.of_part("host"))?;
+    let named = host(&named).map_err(|error| error.of_part("host"))?;
     let private = part("private").map(|field| boolean(&field)).transpose();
-    let private = private.map_err(|complaint| complaint.of_part("private"))?;
+    let private = private.map_err(|error| error.of_part("private"))?;
     Ok(named.with_private(private.unwrap_or(false)))
 }
 

@@ -5,8 +5,8 @@ use crate::admin::Token;
 
 const TOKEN: &str = "a token of these tests, but random";
 
-fn admin(keys: &str, words: CliOptions, environment: &dyn Environment) -> Option<AdminOptions> {
-    Read::with(&with_guest(keys), words, environment)
+fn admin(keys: &str, cli: CliOptions, environment: &dyn Environment) -> Option<AdminOptions> {
+    Read::with(&with_guest(keys), cli, environment)
         .config()
         .admin
 }
@@ -16,31 +16,31 @@ fn token() -> String {
 }
 
 #[test]
-fn it_is_there_only_when_it_is_asked_for() {
+fn the_admin_interface_is_on_only_if_it_is_configured() {
     let listen = |admin: Option<AdminOptions>| admin.map(|admin| admin.listen.to_string());
     let of_flag = || CliOptions {
         admin: Some("127.0.0.1:4001".to_owned()),
         ..CliOptions::default()
     };
-    let no_words = CliOptions::default;
+    let no_options = CliOptions::default;
     let cases = [
-        (listen(admin("", no_words(), &VARIABLES)), None),
+        (listen(admin("", no_options(), &VARIABLES)), None),
         (
             listen(admin(
                 "",
-                no_words(),
+                no_options(),
                 &[("CLOAKROOM_ADMIN_TOKEN", token().as_str())],
             )),
             None,
         ),
         (
-            listen(admin("[admin]", no_words(), &VARIABLES)),
+            listen(admin("[admin]", no_options(), &VARIABLES)),
             Some("127.0.0.1:3001"),
         ),
         (
             listen(admin(
                 "[admin]\nlisten = \"[::1]:9\"",
-                no_words(),
+                no_options(),
                 &VARIABLES,
             )),
             Some("[::1]:9"),
@@ -60,7 +60,7 @@ fn it_is_there_only_when_it_is_asked_for() {
         (
             listen(admin(
                 "",
-                no_words(),
+                no_options(),
                 &[("CLOAKROOM_ADMIN_LISTEN", "localhost:5001")],
             )),
             Some("127.0.0.1:5001"),
@@ -72,7 +72,7 @@ fn it_is_there_only_when_it_is_asked_for() {
 }
 
 #[test]
-fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
+fn an_admin_address_beyond_loopback_requires_a_strong_token() {
     let long = token();
     let variables = [
         ("TOKEN", long.as_str()),

@@ -6,9 +6,9 @@ fn with_build(build: &str) -> String {
     format!("{GUEST}[guest.a.build]\n{build}\n")
 }
 
-fn built(words: CliOptions) -> Read {
+fn built(cli: CliOptions) -> Read {
     let text = with_build("command = \"make a\"").replace("a.wasm", "build/a.wasm");
-    Read::with(&text, words, &VARIABLES)
+    Read::with(&text, cli, &VARIABLES)
 }
 
 #[test]
@@ -26,23 +26,23 @@ fn every_key_of_a_build_is_read_with_its_paths_in_the_files_folder() {
         test: Some("npm test".to_owned()),
         folder,
     };
-    assert_eq!(read.config().guests[0].build, Some(expected));
+    assert_eq!(read.config().builds.get("a"), Some(&expected));
 }
 
 #[test]
-fn a_command_is_enough() {
+fn a_build_needs_only_a_command() {
     let config = Read::of(&with_build("command = \"make\"")).config();
-    let build = config.guests[0].build.as_ref().unwrap();
+    let build = config.builds.get("a").unwrap();
     assert_eq!(
         (&build.setup, &build.creates, &build.test),
         (&None, &None, &None)
     );
     assert!(build.watch.is_empty());
-    assert_eq!(Read::of(GUEST).config().guests[0].build, None);
+    assert_eq!(Read::of(GUEST).config().builds.get("a"), None);
 }
 
 #[test]
-fn a_build_that_makes_nothing_or_waits_for_nothing_is_a_fault() {
+fn an_incomplete_or_invalid_build_table_is_a_fault() {
     let cases = [
         ("test = \"npm test\"", "6: guest.a.build.command: missing"),
         (
@@ -68,7 +68,7 @@ fn a_build_that_makes_nothing_or_waits_for_nothing_is_a_fault() {
 }
 
 #[test]
-fn a_component_that_is_built_may_be_missing_only_for_who_builds_it() {
+fn a_component_not_built_yet_is_accepted_only_by_commands_that_build_it() {
     let faults = built(CliOptions::default()).faults();
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert!(faults[0].contains("guest.a.component"), "{faults:?}");
@@ -83,11 +83,11 @@ fn a_component_that_is_built_may_be_missing_only_for_who_builds_it() {
     assert_eq!(read.config().guests[0].component, component);
 
     let text = GUEST.replace("a.wasm", "build/a.wasm");
-    let words = CliOptions {
+    let cli = CliOptions {
         components: ComponentFiles::ToBeBuilt,
         ..CliOptions::default()
     };
-    let faults = Read::with(&text, words, &VARIABLES).faults();
+    let faults = Read::with(&text, cli, &VARIABLES).faults();
     assert!(
         faults[0].contains("guest.a.component"),
         "nothing says how it is built: {faults:?}"

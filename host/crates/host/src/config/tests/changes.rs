@@ -11,7 +11,7 @@ fn check(old: &str, new: &str, keys: &[&str]) {
 }
 
 #[test]
-fn keys_that_hold_from_start_to_end_are_named() {
+fn changed_keys_that_need_a_restart_are_named() {
     let cases = [
         ("listen = \"127.0.0.1:3001\"", "listen"),
         ("[server]\nconnections = 7", "server.connections"),

@@ -23,7 +23,7 @@ fn the_guests_cookies_have_the_sessions_secrets_unless_they_have_their_own() {
 }
 
 #[test]
-fn their_secrets_are_judged_like_the_sessions() {
+fn the_cookie_secrets_are_checked_like_the_session_secrets() {
     let variables = [("SHORT", "hunter2"), ("SECRET", SECRET)];
     let faults = |keys: &str| {
         let text = with_guest(&format!("[cookies]\n{keys}"));
@@ -48,7 +48,7 @@ fn their_secrets_are_judged_like_the_sessions() {
 }
 
 #[test]
-fn their_secrets_may_change_under_way() {
+fn the_cookie_secrets_may_change_at_a_reload() {
     let before = Read::of(GUEST).config();
     let after = Read::of(&with_guest("[cookies]\nsecrets = [\"env:SECRET\"]")).config();
     let changed = before.fixed_keys_changed(&after);

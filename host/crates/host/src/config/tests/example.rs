@@ -14,7 +14,7 @@ fn read(text: &str, store_url: &str) -> Result<Config, Vec<ConfigFault>> {
     std::fs::write(folder.path().join("guests/counter.wasm"), "").unwrap();
     std::fs::write(folder.path().join("ca.pem"), "").unwrap();
     std::fs::write(&file, text).unwrap();
-    let words = CliOptions {
+    let cli = CliOptions {
         file: Some(file),
         ..CliOptions::default()
     };
@@ -30,7 +30,7 @@ fn read(text: &str, store_url: &str) -> Result<Config, Vec<ConfigFault>> {
             if store_url.is_empty() { "" } else { SECRET },
         ),
     ];
-    let mut config = Config::load(&words, &variables).map_err(|refused| refused.faults)?;
+    let mut config = Config::load(&cli, &variables).map_err(|refused| refused.faults)?;
     for guest in &mut config.guests {
         guest.component = "guests/counter.wasm".into();
     }
@@ -89,7 +89,7 @@ fn keys() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_example_loads_and_says_the_defaults() {
+fn the_example_loads_and_states_the_defaults() {
     let least = "[guest.counter]\ncomponent = \"guests/counter.wasm\"\n\
                  [[route]]\npath = \"/session/{*rest}\"\nguest = \"counter\"\n";
     for store_url in ["", "mysql://app@db/app"] {
@@ -139,7 +139,7 @@ fn read_all(reader: &ConfigReader<'_>, table: Table) {
 }
 
 #[test]
-fn what_the_example_shows_in_comments_is_taken() {
+fn every_commented_line_of_the_example_is_valid() {
     for (section, line, _) in lines().iter().filter(|(_, _, is_comment)| *is_comment) {
         // Inserts the line below its section in the file, and removes a line with the same key.
         let key = line.split(" = ").next().unwrap();

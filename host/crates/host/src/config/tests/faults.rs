@@ -37,7 +37,7 @@ fn assert_each(cases: &[(&str, Expected<'_>)]) {
 }
 
 #[test]
-fn an_empty_file_lacks_both() {
+fn an_empty_file_lacks_a_guest_and_a_route() {
     assert_faults(
         "",
         &[
@@ -77,7 +77,7 @@ fn all_faults_come_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
-fn a_syntax_error_hides_nothing_that_could_be_read() {
+fn a_syntax_error_does_not_hide_faults_in_readable_keys() {
     let text = with_guest("listen = 3000\nx = = 1");
     let faults = Read::of(&text).faults();
     assert!(
@@ -103,7 +103,7 @@ fn guests_without_faults_are_handed_on_to_be_loaded() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_with_what_to_do() {
+fn a_missing_configuration_file_is_reported_with_a_remedy() {
     let named = CliOptions {
         file: Some("/no/such.toml".into()),
         ..CliOptions::default()
@@ -126,18 +126,18 @@ fn a_file_that_is_not_there_is_told_with_what_to_do() {
 
 #[test]
 fn a_component_that_is_not_there_or_beside_guests_is_refused() {
-    let words = CliOptions {
+    let cli = CliOptions {
         component: Some("/no/such.wasm".into()),
         ..CliOptions::default()
     };
-    let alone = Config::load(&words, &[]).unwrap_err();
+    let alone = Config::load(&cli, &[]).unwrap_err();
     assert_eq!(alone.faults.len(), 1);
     assert!(
         alone.faults[0]
             .to_string()
             .starts_with("COMPONENT: cannot read /no/such.wasm: ")
     );
-    let beside = Read::with(GUEST, words, &VARIABLES).faults();
+    let beside = Read::with(GUEST, cli, &VARIABLES).faults();
     assert!(
         beside[0].contains("the file has guests or routes of its own"),
         "{beside:?}"

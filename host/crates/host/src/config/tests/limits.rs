@@ -1,6 +1,7 @@
 //! Tests of `[guest.NAME.limits]`: its keys, and values that exceed the limits of the host.
 
 use super::*;
+use cloakroom_runtime::GuestLimits;
 
 fn with_limits(top: &str, limits: &str) -> String {
     format!(
@@ -9,15 +10,14 @@ fn with_limits(top: &str, limits: &str) -> String {
     )
 }
 
-fn limits(text: &str) -> GuestLimits {
-    Read::of(&with_limits("", text)).config().guests[0]
-        .limits
-        .clone()
+fn guest(limits: &str) -> GuestSettings {
+    let text = with_limits("", limits);
+    Read::of(&text).config().guests.remove(0)
 }
 
 #[test]
 fn every_limit_of_a_guest_is_read() {
-    let read = limits(
+    let guest = guest(
         "deadline = \"2s\"\ncpu_time = \"1s\"\nmemory = \"1MiB\"\ninstances = 3\nwaiting = 4\nwait = \"1500ms\"\n\
          request_head = \"2KiB\"\nrequest_headers = 20\nrequest_body = 5\nresponse_body = 6\nreplay_body = 7\n\
          session_bytes = \"1KiB\"\nsession_keys = 8\noutbound_calls = 0\noutbound_connections = 12\nlog_lines = 9\nlog_line_bytes = 10\n\
@@ -36,8 +36,6 @@ fn every_limit_of_a_guest_is_read() {
         request_body_bytes_max: 5,
         response_body_bytes_max: Some(6),
         replay_bytes_max: 7,
-        session_bytes_max: Some(1 << 10),
-        session_keys_max: Some(8),
         outbound_calls_max: 0,
         outbound_connections_max: 12,
         log_lines_max: 9,
@@ -46,13 +44,16 @@ fn every_limit_of_a_guest_is_read() {
         log_bytes_per_s_max: 900,
         stream_silence_max: Duration::from_secs(11),
     };
-    assert_eq!(read, expected);
+    assert_eq!(guest.limits, expected);
+    let grant = &guest.grants.session;
+    assert_eq!(grant.session_bytes_max, Some(1 << 10));
+    assert_eq!(grant.keys_max, Some(8));
 }
 
 #[test]
-fn what_differs_from_the_defaults_is_told_as_it_would_be_written() {
+fn changed_limits_are_listed_in_the_syntax_of_the_configuration() {
     let text = "deadline = \"90s\"\nmemory = \"1536KiB\"\nresponse_body = 1000\nsession_keys = 8";
-    let changed = limits(text).changed();
+    let changed = changed_limits(&guest(text));
     let lines: Vec<_> = changed
         .iter()
         .map(|(key, value)| format!("{key} = {value:?}"))
@@ -66,17 +67,17 @@ fn what_differs_from_the_defaults_is_told_as_it_would_be_written() {
             "session_keys = \"8\""
         ]
     );
-    assert_eq!(limits("memory = \"128MiB\"").changed(), []);
+    assert_eq!(changed_limits(&guest("memory = \"128MiB\"")), []);
 }
 
 #[test]
-fn what_has_no_limit_says_so() {
-    let read = limits("cpu_time = \"unlimited\"\nresponse_body = \"unlimited\"");
-    assert_eq!(read, GuestLimits::default());
+fn the_value_unlimited_means_no_limit() {
+    let guest = guest("cpu_time = \"unlimited\"\nresponse_body = \"unlimited\"");
+    assert_eq!(guest.limits, GuestLimits::default());
 }
 
 #[test]
-fn a_limit_above_that_of_all_is_a_fault_which_names_both() {
+fn a_guest_limit_above_the_hosts_limit_is_a_fault_that_names_both() {
     let cases = [
         (
             "[server]\ninstances = 8",
@@ -122,15 +123,15 @@ fn a_limit_above_that_of_all_is_a_fault_which_names_both() {
 }
 
 #[test]
-fn a_total_of_waiting_bodies_that_takes_no_single_body_is_a_fault_which_names_both_keys() {
-    let told = |top: &str, limits: &str| {
+fn a_waiting_bodies_quota_below_one_body_is_a_fault_that_names_both_keys() {
+    let fault_text = |top: &str, limits: &str| {
         let mut faults = Read::of(&with_limits(top, limits)).faults();
         assert_eq!(faults.len(), 1, "{faults:?}");
         faults.remove(0)
     };
     // Tested with the default of 1 MiB and with a given value.
     for limits in ["", "replay_body = \"1MiB\""] {
-        let fault = told("[server]\nwaiting_bodies = \"3MiB\"", limits);
+        let fault = fault_text("[server]\nwaiting_bodies = \"3MiB\"", limits);
         assert!(
             fault.contains("guest.a.limits.replay_body: is 1MiB"),
             "{fault}"
@@ -145,7 +146,7 @@ fn a_total_of_waiting_bodies_that_takes_no_single_body_is_a_fault_which_names_bo
         );
     }
     let large = "request_body = \"1GiB\"\nreplay_body = \"200MiB\"";
-    assert!(told("", large).contains("is 256MiB"));
+    assert!(fault_text("", large).contains("is 256MiB"));
 }
 
 #[test]
@@ -164,28 +165,28 @@ fn a_total_of_waiting_bodies_fits_small_bodies_and_guests_that_read_none_ahead()
 }
 
 #[test]
-fn a_component_alone_needs_room_for_one_body_too() {
+fn the_waiting_bodies_quota_is_checked_for_a_component_alone_too() {
     let folder = tempfile::tempdir().unwrap();
     let component = folder.path().join("alone.wasm");
     std::fs::write(&component, "").unwrap();
-    let words = CliOptions {
+    let cli = CliOptions {
         component: Some(component),
         ..CliOptions::default()
     };
     let small = [("CLOAKROOM_SERVER_WAITING_BODIES", "1MiB")];
-    let refused = Config::load(&words, &small).unwrap_err();
-    let told = shown(&refused.faults);
-    assert!(told.contains("server.waiting_bodies"), "{told}");
-    assert!(Config::load(&words, &[]).is_ok());
+    let refused = Config::load(&cli, &small).unwrap_err();
+    let fault_text = shown(&refused.faults);
+    assert!(fault_text.contains("server.waiting_bodies"), "{fault_text}");
+    assert!(Config::load(&cli, &[]).is_ok());
 }
 
 #[test]
-fn the_defaults_give_way_to_a_smaller_host() {
+fn default_guest_limits_are_lowered_to_the_hosts_limits() {
     let text = with_limits(
         "[server]\ninstances = 1\nrequest_headers = 10",
         "deadline = \"1s\"",
     );
-    assert_eq!(Read::of(&text).config().server.instances_max, 1);
+    assert_eq!(Read::of(&text).config().server.runtime.instances_max, 1);
 }
 
 #[test]

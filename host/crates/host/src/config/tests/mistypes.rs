@@ -41,19 +41,20 @@ fn no_mistype_makes_an_error_quote_a_secret() {
             )
         });
         for (mistyped, mistype) in with.into_iter().chain([without]) {
-            let told = match Config::of_text(&file, &mistyped, &CliOptions::default(), &VARIABLES) {
+            let output = match Config::of_text(&file, &mistyped, &CliOptions::default(), &VARIABLES)
+            {
                 Ok(config) => format!("{:?}", config.warnings),
                 Err(error) => {
                     refused += 1;
-                    let mut told = format!("{:?}", error.warnings);
+                    let mut output = format!("{:?}", error.warnings);
                     for fault in &error.faults {
-                        write!(told, "{fault} {fault:?}").unwrap();
+                        write!(output, "{fault} {fault:?}").unwrap();
                     }
-                    told
+                    output
                 }
             };
-            if told.contains(MARK) {
-                quoted.push(format!("{mistype}: {told}"));
+            if output.contains(MARK) {
+                quoted.push(format!("{mistype}: {output}"));
             }
         }
     }

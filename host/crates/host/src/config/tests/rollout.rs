@@ -15,7 +15,7 @@ fn rollout(lines: &str) -> Rollout {
 }
 
 #[test]
-fn every_key_is_taken() {
+fn every_rollout_key_is_read() {
     let rollout = rollout(
         "probe = \"/health?deep=1\"\ndrain = \"5s\"\n\
          canary = { share = \"2.5%\", duration = \"1m\" }\n\
@@ -57,7 +57,7 @@ fn a_rollback_can_be_refused_and_a_canary_is_asked_for_by_its_share() {
 
 #[test]
 fn wrong_values_are_named_with_a_remedy() {
-    for (lines, said) in [
+    for (lines, expected) in [
         (
             "canary = { share = 10 }",
             "guest.a.canary.share: expected a percentage, found an integer",
@@ -81,7 +81,7 @@ fn wrong_values_are_named_with_a_remedy() {
     ] {
         let faults = Read::of(&guest(lines)).faults();
         assert_eq!(faults.len(), 1, "{faults:?}");
-        assert!(faults[0].contains(said), "{faults:?}");
+        assert!(faults[0].contains(expected), "{faults:?}");
         assert!(faults[0].contains("write "), "{faults:?}");
     }
 }

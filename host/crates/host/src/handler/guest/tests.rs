@@ -1,12 +1,12 @@
 //! Tests of the head that a guest sees, and of the number that identifies a visitor. No guest runs.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::header::COOKIE;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Empty;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::handler::{HookResponse, Options, ProxyTrust, RequestHook, RoutedGuests};
@@ -14,7 +14,7 @@ use crate::route::{Route, RouteTable, Target};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{ConnectionOutbox, QuotaTotals, Quotas};
-use cloakroom_runtime::{Deployments, GuestGrants, GuestLimits, GuestSettings, Rollout, Services};
+use cloakroom_runtime::{Deployments, GuestGrants, GuestSettings, Services};
 use cloakroom_server::{ConnectionEnds, Service as _};
 use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, Secret};
 use cloakroom_session::store::memory::MemoryStore;
@@ -33,7 +33,7 @@ fn guest_head(cookies: &str) -> GuestHead {
 }
 
 #[test]
-fn our_cookie_is_taken_out_and_the_others_stay() {
+fn the_session_cookie_is_removed_and_the_others_are_kept() {
     let head = guest_head("a=1; connect.sid=s%3Ax.y; b=2");
     assert_eq!(head.parts().headers.get(COOKIE).unwrap(), "a=1; b=2");
     assert!(!head.cookies.is_empty());
@@ -43,7 +43,7 @@ fn our_cookie_is_taken_out_and_the_others_stay() {
 
 /// All hosts of a deployment must compute the same number, so a release must not change it.
 #[test]
-fn a_visitor_is_the_same_on_every_host() {
+fn the_number_of_a_visitor_is_the_same_on_every_host() {
     let (none, cookies) = (
         PresentedCookies::default(),
         guest_head("connect.sid=x").cookies,
@@ -63,12 +63,12 @@ fn a_visitor_is_the_same_on_every_host() {
 struct CookieRecorder(Mutex<Vec<String>>);
 
 impl RequestHook for CookieRecorder {
-    fn sees(&self, _: &str, _: &Method, _: &Uri) {}
+    fn on_request(&self, _: &str, _: &Method, _: &Uri) {}
 
     fn answers(&self, _: &Deployment, _: &Route, head: &request::Parts) -> Option<HookResponse> {
         let cookies = head.headers.get_all(COOKIE).iter();
         let cookies = cookies.map(|value| value.to_str().unwrap().to_owned());
-        self.0.lock().unwrap().extend(cookies);
+        self.0.lock().extend(cookies);
         Some(HookResponse {
             response: Response::new("instead".to_owned()),
             kind: "test",
@@ -85,18 +85,11 @@ fn handler(hook: Arc<CookieRecorder>) -> Arc<Handler> {
         target: Target::Guest("a".to_owned()),
     };
     let deployment = Deployment::new(GuestSettings {
-        name: "a".to_owned(),
-        component: "a.wasm".into(),
         grants: GuestGrants {
             session: SessionGrant::write().into(),
             ..GuestGrants::default()
         },
-        start: VisitStart::Optimistic,
-        stream: StreamPolicy::Buffered,
-        reuse: 1,
-        environment: Vec::new(),
-        limits: GuestLimits::default(),
-        rollout: Rollout::default(),
+        ..GuestSettings::new("a", "a.wasm")
     });
     let site = RoutedGuests {
         routes: RouteTable::new(vec![route]).expect("a route"),
@@ -137,5 +130,5 @@ async fn the_request_hook_sees_no_session_cookie() {
     };
     let response = handler.answer(request("a=1; connect.sid=s%3Ax.y"), ends);
     assert_eq!(response.await.status(), StatusCode::OK);
-    assert_eq!(*hook.0.lock().unwrap(), ["a=1"]);
+    assert_eq!(*hook.0.lock(), ["a=1"]);
 }

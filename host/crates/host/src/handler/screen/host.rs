@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_a_url_can_have() {
+    fn valid_url_hosts_are_accepted() {
         for host in [
             "a",
             "localhost",
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_no_url_can_have() {
+    fn invalid_url_hosts_are_refused() {
         for host in [
             "",
             ":80",
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_way_agrees_with_the_parser() {
+    fn the_fast_path_for_plain_names_agrees_with_the_url_parser() {
         let letters = b"ab019xX-._n";
         let mut random = fastrand::Rng::with_seed(10);
         for _ in 0..200_000 {

@@ -62,7 +62,7 @@ fn a_guest_sees_the_path_that_was_routed() {
 }
 
 #[test]
-fn paths_that_nobody_means_are_refused() {
+fn paths_with_invalid_or_control_character_escapes_are_refused() {
     for target in ["/a%00", "/a%0d%0aX:y", "/a%7f", "/a%2", "/a%zz"] {
         assert!(
             matches!(refusal(host(target)), ScreenReject::Malformed(_)),
@@ -148,7 +148,7 @@ fn http_1_0_without_a_host_means_the_address_it_connected_to() {
 }
 
 #[test]
-fn an_absolute_target_says_the_host() {
+fn the_host_of_an_absolute_target_replaces_the_host_header() {
     let (head, screened) = run(get("http://a.example/x").header("host", "b.example")).unwrap();
     assert_eq!(
         (screened.host.as_str(), head.uri.to_string().as_str()),
@@ -178,7 +178,7 @@ fn an_authority_alone_is_no_target() {
 }
 
 #[test]
-fn http_2_says_its_host_once() {
+fn host_and_authority_of_http_2_must_agree() {
     let http2 = |authority: &str| get(&format!("http://{authority}/x")).version(Version::HTTP_2);
     assert_eq!(run(http2("a.example")).unwrap().1.host, "a.example");
     assert_eq!(
@@ -199,7 +199,7 @@ fn http_2_says_its_host_once() {
 }
 
 #[test]
-fn a_body_has_one_length() {
+fn a_content_length_that_is_not_one_number_is_refused() {
     assert_eq!(
         run(host("/").header("content-length", "007"))
             .unwrap()
@@ -237,7 +237,7 @@ fn tunnels_and_traces_are_not_implemented() {
 }
 
 #[test]
-fn the_asterisk_passes_and_finds_no_route_later() {
+fn an_asterisk_target_passes_the_screen() {
     assert_eq!(run(host("*").method("OPTIONS")).unwrap().0.uri, "*");
     // hyper's form of an HTTP/2 request, whose target always has a scheme and an authority.
     let parts = http::uri::Builder::new()
@@ -260,7 +260,7 @@ fn our_cookie_is_not_touched_before_the_target_is_known() {
 }
 
 #[test]
-fn the_crumbs_of_http_2_become_one_cookie_header() {
+fn several_cookie_headers_of_http_2_are_joined_into_one() {
     let request = get("http://h/").version(Version::HTTP_2);
     let request = request
         .header("cookie", "a=1")

@@ -19,8 +19,8 @@ pub(crate) async fn open_source(
     writers: SourceWriters,
 ) -> Result<CopySource, StartError> {
     let store = connect(&as_it_is(patient(options)), flag).await?;
-    if writers == SourceWriters::KeptOut && matches!(store.read_only().await, Ok(None)) {
-        telemetry::say(&format!(
+    if writers == SourceWriters::Excluded && matches!(store.read_only().await, Ok(None)) {
+        telemetry::print_stderr(&format!(
             "warning: {flag}: the server accepts writes: data that a host or an Express app writes there from now on is lost; \
                          stop each of them, or set read_only on the server"
         ));
@@ -42,7 +42,7 @@ pub(crate) async fn open_target(
     }
     for finding in store.findings() {
         let warning = format!("warning: {flag}: {}: {}", finding.found, finding.remedy);
-        telemetry::say(&telemetry::escape(&warning));
+        telemetry::print_stderr(&telemetry::escape(&warning));
     }
     Ok(CopyTarget {
         scan: Arc::clone(&store) as _,

@@ -191,7 +191,7 @@ fn explicit(
         {
             match url::parse_host(&host, port) {
                 Ok(host) => hosts.push(host),
-                Err(complaint) => section.fault("host", complaint.problem, complaint.remedy),
+                Err(error) => section.fault("host", error.problem, error.remedy),
             }
         }
     }

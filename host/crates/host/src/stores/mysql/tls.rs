@@ -48,9 +48,9 @@ pub(crate) fn read(section: &mut Section<'_>, options: &mut MysqlOptions) {
 }
 
 fn ca_file(section: &mut Section<'_>) -> Option<PathBuf> {
-    match section.reader.purpose() {
+    match section.reader.mode() {
         ConfigMode::Serve => section.get("ca_file", existing_file),
-        ConfigMode::Rehearse => section.get("ca_file", path),
+        ConfigMode::Test => section.get("ca_file", path),
     }
 }
 
@@ -63,9 +63,9 @@ fn verify(field: &Field<'_>) -> Result<CertificateCheck, ValueError> {
 
 fn mode(field: &Field<'_>) -> Result<MysqlTls, ValueError> {
     if matches!(field.value, TomlValue::Text(text) if text != "true" && text != "false") {
-        return word(&[("auto", MysqlTls::Auto)])(field).map_err(|complaint| ValueError {
+        return word(&[("auto", MysqlTls::Auto)])(field).map_err(|error| ValueError {
             remedy: "write true, false, \"auto\" or { ca_file = \"ca.pem\" }".to_owned(),
-            ..complaint
+            ..error
         });
     }
     Ok(match boolean(field)? {

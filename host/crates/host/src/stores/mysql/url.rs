@@ -75,7 +75,7 @@ fn parse_hosts(hosts: &str) -> Result<Vec<ServerAddress>, ValueError> {
 
 /// Parses `HOST[:PORT]`.
 pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<ServerAddress, ValueError> {
-    let complaint = |problem: &str| {
+    let error = |problem: &str| {
         let remedy =
             "write hosts as \"db1\", \"db1:3306\" or \"[::1]:3306\", several separated by commas";
         ValueError::new(problem, remedy)
@@ -84,14 +84,14 @@ pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<ServerAddress,
         Some(rest) => {
             let (host, port) = rest
                 .split_once(']')
-                .ok_or_else(|| complaint("an IPv6 address lacks its `]`"))?;
+                .ok_or_else(|| error("an IPv6 address lacks its `]`"))?;
             let port = match port.strip_prefix(':') {
                 Some(port) => Some(port),
                 None if port.is_empty() => None,
-                None => return Err(complaint("there is text between `]` and the port")),
+                None => return Err(error("there is text between `]` and the port")),
             };
             if host.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(complaint("the text in brackets is not an IPv6 address"));
+                return Err(error("the text in brackets is not an IPv6 address"));
             }
             (host, port)
         }
@@ -101,10 +101,10 @@ pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<ServerAddress,
         },
     };
     if host.is_empty() {
-        return Err(complaint("names no host"));
+        return Err(error("names no host"));
     }
     if host.contains(['/', '@', ' ', '\\']) {
-        return Err(complaint("a host has invalid characters"));
+        return Err(error("a host has invalid characters"));
     }
     let port = match port {
         None => default_port,
@@ -112,7 +112,7 @@ pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<ServerAddress,
             .parse()
             .ok()
             .filter(|port| *port != 0)
-            .ok_or_else(|| complaint("a port is not a number from 1 to 65535"))?,
+            .ok_or_else(|| error("a port is not a number from 1 to 65535"))?,
     };
     Ok(ServerAddress {
         name: host.to_owned(),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_without_the_password() {
+    fn an_invalid_mysql_url_is_reported_without_its_password() {
         let cases = [
             ("app@db/app", "two slashes"),
             ("//:hunter2@db/app", "names no user"),
@@ -155,15 +155,11 @@ mod tests {
             ("//app:hunter2@db/app?ssl=true", "has parameters"),
         ];
         for (url, expected) in cases {
-            let Err(complaint) = parse(url) else {
+            let Err(error) = parse(url) else {
                 panic!("{url} was accepted")
             };
-            assert!(
-                complaint.problem.contains(expected),
-                "{url}: {}",
-                complaint.problem
-            );
-            assert!(!format!("{complaint:?}").contains("hunter2"), "{url}");
+            assert!(error.problem.contains(expected), "{url}: {}", error.problem);
+            assert!(!format!("{error:?}").contains("hunter2"), "{url}");
         }
     }
 }

@@ -13,7 +13,7 @@ fn source(peer: u8, connection: u64) -> ClientConnection {
 }
 
 /// Returns whether a waiter was served (`true`) or evicted (`false`), or `None` while it waits.
-fn fate(waiter: &mut QueueWaiter) -> Option<bool> {
+fn outcome(waiter: &mut QueueWaiter) -> Option<bool> {
     use oneshot::error::TryRecvError;
     match waiter.admission.try_recv() {
         Ok(slot) => {
@@ -31,7 +31,7 @@ fn next<T>(queue: &Arc<FairQueue>, waiters: &mut VecDeque<(T, QueueWaiter)>) -> 
     drop(QueueSlot(Some(Arc::clone(queue))));
     let at = waiters
         .iter_mut()
-        .position(|(_, waiter)| fate(waiter) == Some(true));
+        .position(|(_, waiter)| outcome(waiter) == Some(true));
     waiters.remove(at.unwrap()).unwrap().0
 }
 
@@ -52,20 +52,20 @@ fn one_connection_is_served_first_come_first_served() {
 }
 
 #[test]
-fn peers_take_turns() {
+fn peers_are_served_round_robin() {
     let (many, one) = (source(1, 1), source(2, 2));
     assert_eq!(order(&[many, many, many, one]), [0, 3, 1, 2]);
 }
 
 #[test]
-fn connections_of_a_peer_take_turns() {
+fn connections_of_a_peer_are_served_round_robin() {
     let (many, one) = (source(1, 1), source(1, 2));
     assert_eq!(order(&[many, many, many, one]), [0, 3, 1, 2]);
 }
 
 /// The other connections ask again as soon as they are served, on the same connection or on a new one.
 #[test]
-fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
+fn a_connections_second_request_is_not_starved_by_endless_new_requests() {
     for is_kept in [true, false] {
         let queue = FairQueue::new(0, 64);
         let join = |connection| (connection, queue.join(source(1, connection), ()).unwrap());
@@ -87,7 +87,7 @@ fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
 /// At most as many connections of a peer are served before a waiting one as were waiting before it, whatever the order
 /// of events.
 #[test]
-fn a_connection_that_waits_has_its_turn_in_one_rotation() {
+fn a_waiting_connection_is_served_within_one_rotation() {
     for seed in 0..500 {
         let mut random = fastrand::Rng::with_seed(seed);
         let queue = FairQueue::new(0, 64);
@@ -134,9 +134,9 @@ fn a_full_queue_evicts_the_newest_waiter_of_the_busiest_connection() {
             .map(|_| queue.join(source(1, 1), ()).unwrap())
             .collect();
         let mut visitor = queue.join(visitor, ()).unwrap();
-        let fates: Vec<_> = flood.iter_mut().map(fate).collect();
-        assert_eq!(fates, [None, None, None, Some(false)]);
-        assert_eq!(fate(&mut visitor), None);
+        let outcomes: Vec<_> = flood.iter_mut().map(outcome).collect();
+        assert_eq!(outcomes, [None, None, None, Some(false)]);
+        assert_eq!(outcome(&mut visitor), None);
         assert_eq!(queue.usage(), (0, 4));
         assert_eq!(queue.join(source(1, 1), ()).err(), Some(QueueFull));
     }
@@ -153,9 +153,12 @@ fn the_busiest_connection_is_the_one_with_the_most_waiters_at_this_moment() {
     // Both connections have the same number of waiters. The first loses the newest waiter of all, and then the second
     // has more.
     let visitors = [8, 9].map(|connection| queue.join(source(1, connection), ()).unwrap());
-    let fates: Vec<_> = waiters.iter_mut().map(|(_, waiter)| fate(waiter)).collect();
-    assert_eq!(fate(&mut newest), Some(false));
-    assert_eq!(fates, [None, None, None, None, Some(false)]);
+    let outcomes: Vec<_> = waiters
+        .iter_mut()
+        .map(|(_, waiter)| outcome(waiter))
+        .collect();
+    assert_eq!(outcome(&mut newest), Some(false));
+    assert_eq!(outcomes, [None, None, None, None, Some(false)]);
     assert_eq!(queue.join(source(1, 2), ()).err(), Some(QueueFull));
     drop(visitors);
 }
@@ -169,7 +172,7 @@ fn equal_clients_do_not_evict_each_other() {
 }
 
 #[test]
-fn a_slot_outlives_a_waiter_that_left_before_it_took_it() {
+fn a_slot_granted_to_a_dropped_waiter_goes_to_the_next_one() {
     let queue = FairQueue::new(1, 4);
     let slot = queue.try_enter().unwrap();
     let given_up = queue.join(source(1, 1), ()).unwrap();
@@ -182,21 +185,24 @@ fn a_slot_outlives_a_waiter_that_left_before_it_took_it() {
 }
 
 #[test]
-fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn() {
+fn take_next_if_takes_only_the_next_waiter_and_uses_up_its_turn() {
     let queue = FairQueue::new(0, 8);
-    assert!(matches!(queue.take_next_if(|_| true), NextWaiter::Nobody));
+    assert!(matches!(queue.take_next_if(|_| true), NextWaiter::Empty));
     let (many, one) = (source(1, 1), source(2, 2));
     let mut waiters = [(many, 'a'), (many, 'b'), (one, 'c')]
-        .map(|(source, wish)| queue.join(source, wish).unwrap());
-    for wish in ['b', 'c'] {
-        let next = queue.take_next_if(|next| *next == wish);
-        assert!(matches!(next, NextWaiter::Another), "{wish} has to wait");
+        .map(|(source, alternative)| queue.join(source, alternative).unwrap());
+    for alternative in ['b', 'c'] {
+        let next = queue.take_next_if(|next| *next == alternative);
+        assert!(
+            matches!(next, NextWaiter::Another),
+            "{alternative} has to wait"
+        );
     }
-    for wish in ['a', 'c', 'b'] {
-        let NextWaiter::Wishes(taken) = queue.take_next_if(|next| *next == wish) else {
-            panic!("{wish} has the next turn");
+    for alternative in ['a', 'c', 'b'] {
+        let NextWaiter::Accepts(taken) = queue.take_next_if(|next| *next == alternative) else {
+            panic!("{alternative} has the next turn");
         };
-        assert_eq!(taken.wish, wish);
+        assert_eq!(taken.alternative, alternative);
     }
     for waiter in &mut waiters {
         let admission = waiter.admission.try_recv();
@@ -210,22 +216,26 @@ fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn()
 /// Asserts that all data about the waiters agree.
 #[track_caller]
 fn assert_consistent(queue: &FairQueue, seed: u64) {
-    let state = queue.lock();
-    assert_eq!(state.turns.len(), state.peers.len(), "seed {seed}");
+    let state = queue.state.lock();
+    assert_eq!(state.rotation.len(), state.peers.len(), "seed {seed}");
     let of_peers = state.peers.values().map(|peer| peer.waiting);
     assert_eq!(of_peers.sum::<usize>(), state.waiting, "seed {seed}");
     for (key, peer) in &state.peers {
-        assert_eq!(state.turns.get(&peer.turn), Some(key), "seed {seed}");
+        assert_eq!(state.rotation.get(&peer.position), Some(key), "seed {seed}");
         let of_connections = peer.connections.values().map(|one| one.waiters.len());
         assert_eq!(of_connections.sum::<usize>(), peer.waiting, "seed {seed}");
         let count = peer.connections.len();
-        let counts = (peer.turns.len(), peer.loads.len());
+        let counts = (peer.rotation.len(), peer.loads.len());
         assert_eq!(counts, (count, count), "seed {seed}");
         for (key, connection) in &peer.connections {
             assert!(!connection.waiters.is_empty(), "seed {seed}");
-            let of_turn = peer.turns.get(&connection.turn);
+            let at_position = peer.rotation.get(&connection.position);
             let of_load = peer.loads.get(&connection.load());
-            assert_eq!((of_turn, of_load), (Some(key), Some(key)), "seed {seed}");
+            assert_eq!(
+                (at_position, of_load),
+                (Some(key), Some(key)),
+                "seed {seed}"
+            );
         }
     }
 }
@@ -272,7 +282,7 @@ fn slots_and_waiters_are_counted_exactly() {
         }
         drop((slots, waiters));
         assert_eq!(queue.usage(), (SLOTS, 0), "seed {seed}");
-        let state = queue.lock();
-        assert!(state.peers.is_empty() && state.turns.is_empty());
+        let state = queue.state.lock();
+        assert!(state.peers.is_empty() && state.rotation.is_empty());
     }
 }

@@ -1,8 +1,10 @@
 //! The rate at which one version of a guest may log over all its runs. All guests share the log, so a guest that floods
 //! it loses only its own lines.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::telemetry::metrics::GuestMetrics;
 
@@ -50,7 +52,7 @@ impl LineAllowance {
     }
 
     pub(crate) fn take(&self, line: &str, now: Instant) -> LineDecision {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock();
         let is_over = |since: Instant| now.saturating_duration_since(since) >= WINDOW;
         if window.since.is_none_or(is_over) {
             window.since = Some(now);
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_loses_its_own_lines_until_the_next_second_which_tells_how_many() {
+    fn lines_above_the_rate_are_dropped_and_counted_in_the_next_second() {
         let line = "x".repeat(1000 - LINE_OVERHEAD_BYTES);
         let allowance = LineAllowance::new(10_000, GuestMetrics::new("g", []));
         let start = Instant::now();

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_address_but_a_public_one_is_public() {
+    fn each_non_public_address_is_classified_by_kind() {
         let cases = [
             ("0.0.0.0", Unspecified),
             ("0.255.255.255", Unspecified),
@@ -279,7 +279,7 @@ mod tests {
 
     /// An address that the standard library considers private is never public, in any form.
     #[test]
-    fn no_private_address_is_public_in_any_form() {
+    fn no_private_address_counts_as_public_in_any_form() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..100_000 {
             let v4 = Ipv4Addr::from_bits(random.u32(..));

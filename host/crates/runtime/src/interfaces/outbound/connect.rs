@@ -60,7 +60,8 @@ async fn open_without_limit(
     permit: ConnectionPermit,
     until: Instant,
 ) -> Result<OutboundConnection, OutboundConnectError> {
-    let addresses = resolve::addresses(pool.resolver(), pool.places(), source, destination).await;
+    let addresses =
+        resolve::addresses(pool.resolver(), pool.lookup_limits(), source, destination).await;
     let addresses = addresses.map_err(|error| match error {
         ResolveError::NotPublic(kind) => OutboundConnectError::NotPublic(kind),
         ResolveError::NotFound(error) => OutboundConnectError::Failed(not_found(&error)),

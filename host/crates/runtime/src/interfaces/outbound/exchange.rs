@@ -72,24 +72,24 @@ pub(crate) async fn exchange(
     destination: Destination,
     tally: &MemoryTally,
     mut request: Request<WasiBody>,
-    patience: ExchangeTimeouts,
+    timeouts: ExchangeTimeouts,
 ) -> Result<(Response<WasiBody>, Ended), ExchangeError> {
     let now = Instant::now();
-    let until = now + patience.connect;
-    let wait_until = until.min(now + patience.wait);
+    let until = now + timeouts.connect;
+    let wait_until = until.min(now + timeouts.wait);
     to_origin_form(&mut request, &destination);
     let _charge = tally.charge(fields_size(request.headers()))?;
     loop {
         let way = pool.way(source, &destination, wait_until).await;
         let (mut connection, is_new) = match way.map_err(|PoolFull| ExchangeError::Full)? {
-            Acquired::Kept(connection) => (connection, false),
+            Acquired::Reused(connection) => (connection, false),
             Acquired::Open(permit) => {
                 let opened = connect::open(&pool, source, &destination, permit, until).await;
                 (opened.map_err(ExchangeError::Connect)?, true)
             }
         };
         let answered = connection.sender.try_send_request(request);
-        let answered = tokio::time::timeout(patience.first_byte, answered).await;
+        let answered = tokio::time::timeout(timeouts.first_byte, answered).await;
         let late = |_| ExchangeError::Failed(Error::ConnectionReadTimeout);
         match answered.map_err(late)? {
             Ok(response) => {
@@ -99,12 +99,12 @@ pub(crate) async fn exchange(
                     connection,
                     pool,
                     destination,
-                    rest: patience.rest,
+                    rest: timeouts.rest,
                     runtime: Handle::current(),
                     ended,
                 };
                 let answer = |incoming| {
-                    OutboundBody::new(incoming, held, charge, patience.between_bytes).boxed_unsync()
+                    OutboundBody::new(incoming, held, charge, timeouts.between_bytes).boxed_unsync()
                 };
                 return Ok((response.map(answer), end));
             }

@@ -15,8 +15,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -46,7 +47,7 @@ pub(crate) struct OutboundPool {
     idle: Mutex<IdleConnections>,
     next_id: AtomicU64,
     resolver: Arc<dyn Resolve>,
-    places: LookupLimits,
+    lookup_limits: LookupLimits,
 }
 
 /// Connections without a request, the oldest first.
@@ -74,14 +75,14 @@ pub(crate) struct ConnectionPermit {
 
 /// The result of waiting in one queue.
 enum QueueResult {
-    Kept(OutboundConnection),
+    Reused(OutboundConnection),
     Slot(QueueSlot<ReusableConnection>),
 }
 
 /// How a request gets its connection.
 pub(crate) enum Acquired {
     /// It reuses a connection.
-    Kept(OutboundConnection),
+    Reused(OutboundConnection),
     /// It may open a connection.
     Open(ConnectionPermit),
 }
@@ -114,12 +115,12 @@ impl OutboundPool {
             idle: Mutex::default(),
             next_id: AtomicU64::new(0),
             resolver,
-            places: LookupLimits::new(),
+            lookup_limits: LookupLimits::new(),
         })
     }
 
     pub(crate) fn usage(&self) -> OutboundUsage {
-        let idle = self.idle();
+        let idle = self.idle.lock();
         let ready = idle.0.iter().filter(|idle| idle.connection.is_ready());
         OutboundUsage {
             open: self.max.saturating_sub(self.queue.usage().0),
@@ -128,23 +129,19 @@ impl OutboundPool {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, IdleConnections> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Closes a connection if it is still idle.
     fn end(&self, id: u64) {
-        self.idle().end(|idle| idle.id == id);
+        self.idle.lock().end(|idle| idle.id == id);
     }
 }
 
 impl fmt::Debug for OutboundPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pool").field(&self.usage()).finish()
+        f.debug_tuple("OutboundPool").field(&self.usage()).finish()
     }
 }
 
@@ -174,7 +171,7 @@ impl GuestPools {
 
     /// Returns the connections of the guest `name`, which may have at most `max` of them.
     pub(crate) fn of(&self, name: &str, max: usize) -> Arc<GuestPool> {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guests = self.guests.lock();
         guests.retain(|_, guest| guest.strong_count() > 0);
         let known = guests.get(name).and_then(Weak::upgrade);
         if let Some(guest) = known.filter(|guest| guest.max == max) {
@@ -192,7 +189,7 @@ pub(crate) struct GuestPool {
     id: u64,
     max: usize,
     queue: Arc<FairQueue<ReusableConnection>>,
-    places: LookupLimits,
+    lookup_limits: LookupLimits,
     /// Each guest has its own configuration, so that TLS session tickets are not shared between guests.
     tls: OnceLock<Arc<ClientConfig>>,
 }
@@ -213,7 +210,7 @@ impl GuestPool {
             id: pool.new_id(),
             max,
             queue: FairQueue::new(max, OUTBOUND_WAITERS_MAX),
-            places: pool.places.beside(),
+            lookup_limits: pool.lookup_limits.beside(),
             tls: OnceLock::new(),
         })
     }
@@ -240,8 +237,8 @@ impl GuestPool {
         &*self.pool.resolver
     }
 
-    pub(crate) fn places(&self) -> &LookupLimits {
-        &self.places
+    pub(crate) fn lookup_limits(&self) -> &LookupLimits {
+        &self.lookup_limits
     }
 
     pub(crate) fn tls(&self) -> Arc<ClientConfig> {
@@ -271,11 +268,11 @@ impl GuestPool {
         let key = self.key(destination);
         let way = async {
             let of_guest = match self.turn(&self.queue, source, &key).await? {
-                QueueResult::Kept(connection) => return Ok(Acquired::Kept(connection)),
+                QueueResult::Reused(connection) => return Ok(Acquired::Reused(connection)),
                 QueueResult::Slot(slot) => slot,
             };
             Ok(match self.turn(&self.pool.queue, source, &key).await? {
-                QueueResult::Kept(connection) => Acquired::Kept(connection),
+                QueueResult::Reused(connection) => Acquired::Reused(connection),
                 QueueResult::Slot(of_host) => Acquired::Open(ConnectionPermit {
                     _of_guest: of_guest,
                     _of_host: of_host,
@@ -295,9 +292,9 @@ impl GuestPool {
         key: &PoolKey,
     ) -> Result<QueueResult, PoolFull> {
         let (mut waiter, given) = {
-            let mut idle = self.pool.idle();
+            let mut idle = self.pool.idle.lock();
             if let Some(connection) = idle.take(key) {
-                return Ok(QueueResult::Kept(connection));
+                return Ok(QueueResult::Reused(connection));
             }
             if let Some(slot) = queue.try_enter() {
                 return Ok(QueueResult::Slot(slot));
@@ -313,7 +310,7 @@ impl GuestPool {
         };
         tokio::select! {
             biased;
-            Ok(connection) = given => Ok(QueueResult::Kept(connection)),
+            Ok(connection) = given => Ok(QueueResult::Reused(connection)),
             slot = waiter.admitted() => slot.map(QueueResult::Slot).ok_or(PoolFull),
         }
     }
@@ -337,12 +334,12 @@ impl GuestPool {
     }
 
     fn keep(&self, key: PoolKey, mut connection: OutboundConnection) -> Option<u64> {
-        let mut idle = self.pool.idle();
+        let mut idle = self.pool.idle.lock();
         loop {
             match self.next(&key) {
-                NextWaiter::Nobody => break,
+                NextWaiter::Empty => break,
                 NextWaiter::Another => return None,
-                NextWaiter::Wishes(next) => match next.wish.give.send(connection) {
+                NextWaiter::Accepts(next) => match next.alternative.give.send(connection) {
                     Ok(()) => return None,
                     // The call was dropped at this moment.
                     Err(unwanted) => connection = unwanted,
@@ -361,9 +358,9 @@ impl GuestPool {
     /// Returns the call that would get the slots of a connection of this guest: the next in the host's queue, or else
     /// in the guest's.
     fn next(&self, key: &PoolKey) -> NextWaiter<ReusableConnection> {
-        let is_wished = |wish: &ReusableConnection| wish.key == *key;
-        match self.pool.queue.take_next_if(is_wished) {
-            NextWaiter::Nobody => self.queue.take_next_if(is_wished),
+        let is_acceptable = |alternative: &ReusableConnection| alternative.key == *key;
+        match self.pool.queue.take_next_if(is_acceptable) {
+            NextWaiter::Empty => self.queue.take_next_if(is_acceptable),
             next => next,
         }
     }
@@ -373,8 +370,8 @@ impl IdleConnections {
     /// Takes the most recently used connection with this key. Drops those that were closed in the meantime.
     fn take(&mut self, key: &PoolKey) -> Option<OutboundConnection> {
         loop {
-            let place = self.0.iter().rposition(|idle| idle.key == *key)?;
-            let idle = self.0.remove(place)?;
+            let position = self.0.iter().rposition(|idle| idle.key == *key)?;
+            let idle = self.0.remove(position)?;
             if idle.connection.is_ready() {
                 return Some(idle.connection);
             }
@@ -383,8 +380,8 @@ impl IdleConnections {
 
     /// Closes the oldest connection that matches, if there is one.
     fn end(&mut self, is_meant: impl Fn(&IdleConnection) -> bool) {
-        if let Some(place) = self.0.iter().position(is_meant) {
-            self.0.remove(place);
+        if let Some(position) = self.0.iter().position(is_meant) {
+            self.0.remove(position);
         }
     }
 }

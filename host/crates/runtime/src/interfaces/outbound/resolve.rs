@@ -56,13 +56,16 @@ impl LookupLimits {
     }
 
     async fn take(&self, source: ClientConnection) -> Result<Places, QueueFull> {
-        let of_guest = place(&self.of_guest, source).await?;
-        let of_host = place(&self.of_host, source).await?;
+        let of_guest = wait_for_slot(&self.of_guest, source).await?;
+        let of_host = wait_for_slot(&self.of_host, source).await?;
         Ok(Box::new((of_guest, of_host)))
     }
 }
 
-async fn place(queue: &Arc<FairQueue>, source: ClientConnection) -> Result<QueueSlot, QueueFull> {
+async fn wait_for_slot(
+    queue: &Arc<FairQueue>,
+    source: ClientConnection,
+) -> Result<QueueSlot, QueueFull> {
     match queue.try_enter() {
         Some(slot) => Ok(slot),
         None => queue.join(source, ())?.admitted().await.ok_or(QueueFull),
@@ -204,7 +207,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn one_address_that_is_not_public_refuses_them_all() {
+    async fn one_non_public_address_refuses_the_whole_lookup() {
         let public = ["8.8.8.8", "2606:4700::1111"];
         assert_eq!(resolve(&public, false).await.unwrap().len(), 2);
         for place in 0..3 {
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_address_is_an_error() {
+    async fn a_lookup_without_addresses_is_an_error() {
         let nothing = resolve(&[], true).await.unwrap_err();
         assert!(matches!(nothing, ResolveError::NotFound(_)));
     }
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_whose_names_are_never_answered_leaves_room_for_others() {
+    async fn unanswered_lookups_of_one_guest_do_not_block_other_guests() {
         let destination = Destination {
             tls: false,
             host: NormalizedHost::Name("slow.test".to_owned()),
@@ -268,13 +271,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_take_turns_for_look_ups() {
+    async fn lookups_are_granted_round_robin_by_client() {
         let places = LookupLimits::new();
         let mut held = Vec::new();
         for _ in 0..GUEST_LOOKUPS_MAX {
             held.push(places.take(NOBODY).await.unwrap());
         }
-        let order = std::sync::Mutex::new(Vec::new());
+        let order = parking_lot::Mutex::new(Vec::new());
         let take = async |peer: u8| {
             let peer = Some(PeerKey::of([10, 0, 0, peer].into()));
             let source = ClientConnection {
@@ -282,18 +285,18 @@ mod tests {
                 connection: 0,
             };
             let place = places.take(source).await.unwrap();
-            order.lock().unwrap().push(source.peer);
+            order.lock().push(source.peer);
             drop(place);
         };
         let many = futures_util::future::join_all((0..9).map(|_| take(1)));
         tokio::join!(many, take(2), async { drop(held.pop()) });
         let visitor = Some(PeerKey::of([10, 0, 0, 2].into()));
-        let order = order.into_inner().unwrap();
+        let order = order.into_inner();
         assert!(order[..2].contains(&visitor), "{order:?}");
     }
 
     #[tokio::test]
-    async fn the_machine_knows_localhost() {
+    async fn the_system_resolver_resolves_localhost_to_loopback() {
         let looked_up = SystemResolver
             .look_up("localhost", 81, Box::new(()))
             .await

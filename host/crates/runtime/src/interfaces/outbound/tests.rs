@@ -86,11 +86,11 @@ async fn send_with(
     guest: &Arc<GuestPool>,
     destination: Destination,
     method: Method,
-    patience: ExchangeTimeouts,
+    timeouts: ExchangeTimeouts,
 ) -> Result<Response<WasiBody>, ExchangeError> {
     let (guest, nobody) = (Arc::clone(guest), ClientConnection::default());
     let (tally, request) = (MemoryTally::new(1 << 20), request(method));
-    let sent = exchange(guest, nobody, destination, &tally, request, patience);
+    let sent = exchange(guest, nobody, destination, &tally, request, timeouts);
     sent.await.map(|(response, _ended)| response)
 }
 
@@ -307,7 +307,7 @@ async fn a_body_arrives_as_it_is_sent() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_dropped_gives_its_connection_up() {
+async fn dropping_a_response_closes_its_connection() {
     let server = Server::start(&[STALLS]).await;
     let guest = guest();
     let answer = send(&guest, server.port).await.unwrap();
@@ -317,7 +317,7 @@ async fn an_answer_that_is_dropped_gives_its_connection_up() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_gives_its_connection_up() {
+async fn dropping_a_call_closes_its_connection() {
     let server = Server::start(&[SILENT]).await;
     let guest = guest();
     let call = send(&guest, server.port);
@@ -330,15 +330,15 @@ async fn a_call_that_is_dropped_gives_its_connection_up() {
 }
 
 #[tokio::test]
-async fn each_part_of_an_exchange_has_its_time() {
+async fn each_phase_of_an_exchange_has_its_own_timeout() {
     let short = Duration::from_millis(30);
     let guest = guest();
     let server = Server::start(&[SILENT]).await;
-    let patience = ExchangeTimeouts {
+    let timeouts = ExchangeTimeouts {
         first_byte: short,
         ..PATIENCE
     };
-    let late = send_with(&guest, destination(server.port), Method::GET, patience).await;
+    let late = send_with(&guest, destination(server.port), Method::GET, timeouts).await;
     assert!(
         matches!(
             late,
@@ -348,11 +348,11 @@ async fn each_part_of_an_exchange_has_its_time() {
     );
 
     let server = Server::start(&[STALLS]).await;
-    let patience = ExchangeTimeouts {
+    let timeouts = ExchangeTimeouts {
         between_bytes: short,
         ..PATIENCE
     };
-    let answer = send_with(&guest, destination(server.port), Method::GET, patience).await;
+    let answer = send_with(&guest, destination(server.port), Method::GET, timeouts).await;
     let late = text(answer.unwrap()).await;
     assert!(
         matches!(late, Err(Error::ConnectionReadTimeout)),
@@ -362,7 +362,7 @@ async fn each_part_of_an_exchange_has_its_time() {
 }
 
 #[tokio::test]
-async fn a_server_gets_its_own_name_and_the_path_alone() {
+async fn a_request_carries_the_name_of_its_server_and_only_the_path() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let guest = guest();

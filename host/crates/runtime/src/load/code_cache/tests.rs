@@ -31,9 +31,9 @@ fn open(folder: &tempfile::TempDir) -> CodeCache {
     CodeCache::open(&folder.path().join("code")).unwrap()
 }
 
-fn content(kept: CachedCode) -> Vec<u8> {
+fn content(cached: CachedCode) -> Vec<u8> {
     let mut content = Vec::new();
-    let mut file = kept.file;
+    let mut file = cached.file;
     file.rewind().unwrap();
     file.read_to_end(&mut content).unwrap();
     content
@@ -68,7 +68,7 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[test]
-fn what_was_published_is_found_by_the_next_process_and_nothing_else_is() {
+fn published_code_is_found_by_the_next_process_under_its_key_only() {
     let folder = tempfile::tempdir().unwrap();
     assert!(open(&folder).fetch(&a_key()).is_none());
     assert_eq!(
@@ -82,12 +82,12 @@ fn what_was_published_is_found_by_the_next_process_and_nothing_else_is() {
 }
 
 #[test]
-fn a_changed_byte_is_seen() {
+fn a_file_with_a_changed_byte_is_not_used() {
     not_taken_after(|path| rewrite(path, |bytes| bytes[3] ^= 1));
 }
 
 #[test]
-fn a_truncated_or_longer_file_is_seen() {
+fn a_truncated_or_longer_file_is_not_used() {
     not_taken_after(|path| rewrite(path, |bytes| bytes.truncate(bytes.len() - 1)));
     not_taken_after(|path| rewrite(path, Vec::clear));
     not_taken_after(|path| rewrite(path, |bytes| bytes.push(0)));
@@ -101,7 +101,7 @@ fn a_file_that_others_could_write_is_not_taken() {
 }
 
 #[test]
-fn a_link_to_elsewhere_is_not_taken_whatever_it_leads_to() {
+fn a_symbolic_link_in_the_cache_is_not_followed() {
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target");
     not_taken_after(|path| {
@@ -127,7 +127,7 @@ fn code_of_another_engine_or_component_under_this_name_is_foreign() {
 }
 
 #[test]
-fn under_another_key_all_is_foreign() {
+fn code_hashed_with_another_key_is_not_used() {
     not_taken_after(|path| rewrite(&path.with_file_name(KEY), |key| key[0] ^= 1));
     not_taken_after(|path| fs::remove_file(path.with_file_name(KEY)).unwrap());
 }
@@ -142,7 +142,7 @@ fn a_key_that_is_damaged_or_was_readable_to_others_is_replaced() {
 }
 
 #[test]
-fn the_folder_and_all_in_it_is_the_owners_alone() {
+fn the_cache_folder_and_its_files_are_accessible_only_to_their_owner() {
     let folder = tempfile::tempdir().unwrap();
     let cache = open(&folder);
     drop(cache.publish(&a_key(), CODE).unwrap());
@@ -185,7 +185,7 @@ fn a_folder_or_file_of_another_user_is_refused() {
 }
 
 #[test]
-fn the_least_recently_used_goes_and_what_is_in_use_stays() {
+fn the_least_recently_used_file_is_evicted_unless_it_is_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let bounds = CacheBounds {
         files_max: 2,
@@ -193,8 +193,8 @@ fn the_least_recently_used_goes_and_what_is_in_use_stays() {
     };
     let cache = CodeCache::open_within(&folder.path().join("code"), bounds).unwrap();
     let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| key(name, GuestWorld::Wasi02));
-    let age = |kept: &CachedCode, seconds: u64| {
-        let path = folder.path().join("code").join(&kept.hold.name);
+    let age = |cached: &CachedCode, seconds: u64| {
+        let path = folder.path().join("code").join(&cached.file_in_use.name);
         let then = fs::metadata(&path).unwrap().modified().unwrap()
             - std::time::Duration::from_secs(seconds);
         File::open(path).unwrap().set_modified(then).unwrap();
@@ -216,7 +216,7 @@ fn the_least_recently_used_goes_and_what_is_in_use_stays() {
 }
 
 #[test]
-fn the_bytes_are_bounded_too_and_the_newest_stays_however_large() {
+fn the_bytes_are_bounded_but_the_newest_file_is_always_kept() {
     let folder = tempfile::tempdir().unwrap();
     let bounds = CacheBounds {
         files_max: 10,
@@ -234,7 +234,7 @@ fn the_bytes_are_bounded_too_and_the_newest_stays_however_large() {
 }
 
 #[test]
-fn writers_at_once_end_with_one_whole_file() {
+fn concurrent_writers_leave_one_complete_file() {
     let folder = tempfile::tempdir().unwrap();
     let key = a_key();
     let barrier = std::sync::Barrier::new(8);
@@ -245,19 +245,19 @@ fn writers_at_once_end_with_one_whole_file() {
                 // Acts like eight processes: each creates the folder and the key, and publishes.
                 let cache = open(&folder);
                 for _ in 0..20 {
-                    let kept = cache.publish(&key, &CODE.repeat(1000)).unwrap();
-                    assert_eq!(content(kept), CODE.repeat(1000));
+                    let cached = cache.publish(&key, &CODE.repeat(1000)).unwrap();
+                    assert_eq!(content(cached), CODE.repeat(1000));
                 }
             });
         }
     });
     assert_eq!(code_files(&folder).len(), 1);
-    let kept = open(&folder).fetch(&key).unwrap();
-    assert_eq!(content(kept), CODE.repeat(1000));
+    let cached = open(&folder).fetch(&key).unwrap();
+    assert_eq!(content(cached), CODE.repeat(1000));
 }
 
 #[test]
-fn a_file_that_is_replaced_stays_whole_for_whoever_holds_it() {
+fn a_replaced_file_stays_complete_for_its_holder() {
     let folder = tempfile::tempdir().unwrap();
     let cache = open(&folder);
     let old = cache.publish(&a_key(), CODE).unwrap();
@@ -267,7 +267,7 @@ fn a_file_that_is_replaced_stays_whole_for_whoever_holds_it() {
 }
 
 #[test]
-fn what_a_killed_host_left_half_written_is_swept_when_it_is_old() {
+fn old_unfinished_files_of_a_killed_host_are_deleted() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(&folder));
     let [old, new] = ["old", "new"].map(|name| folder.path().join(format!("code/{name}.draft")));

@@ -25,14 +25,18 @@ const NICENESS: i32 = 10;
 pub(crate) struct CompileArguments {
     /// Process id of the host that wants the code.
     pub(crate) parent: u32,
-    pub(crate) blueprint: EngineSettings,
+    pub(crate) engine_settings: EngineSettings,
     /// Fingerprint of the engine that will run the code.
     pub(crate) fingerprint: String,
 }
 
 impl fmt::Display for CompileArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.parent, self.blueprint, self.fingerprint)
+        write!(
+            f,
+            "{}:{}:{}",
+            self.parent, self.engine_settings, self.fingerprint
+        )
     }
 }
 
@@ -45,7 +49,7 @@ impl FromStr for CompileArguments {
         let mut part = || parts.next().ok_or_else(foreign);
         Ok(Self {
             parent: part()?.parse().map_err(|_| foreign())?,
-            blueprint: part()?.parse().map_err(|_| foreign())?,
+            engine_settings: part()?.parse().map_err(|_| foreign())?,
             fingerprint: part()?.to_owned(),
         })
     }
@@ -87,8 +91,8 @@ impl CompileError {
 pub fn compile(recipe: &str) -> Result<(), CompileError> {
     let recipe: CompileArguments = recipe.parse()?;
     settle_in(recipe.parent)?;
-    let world = recipe.blueprint.world;
-    let engine = engine::compiling_engine(recipe.blueprint)
+    let world = recipe.engine_settings.world;
+    let engine = engine::compiling_engine(recipe.engine_settings)
         .map_err(|error| CompileError::failed(format!("{error:#}")))?;
     if EngineFingerprint::of(&engine, world).to_string() != recipe.fingerprint {
         let reason = "the compiling binary is not the running one; restart the host";
@@ -143,7 +147,7 @@ mod tests {
     fn a_recipe_passes_through_a_command_line() {
         let recipe = CompileArguments {
             parent: 42,
-            blueprint: "0.2/4294967296".parse().unwrap(),
+            engine_settings: "0.2/4294967296".parse().unwrap(),
             fingerprint: "00ff".to_owned(),
         };
         assert_eq!(
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_recipe_is_said_to_be_the_hosts_affair() {
+    fn an_invalid_recipe_is_refused_with_a_notice_that_only_the_host_compiles() {
         for text in ["", "guest.wasm", "1:0.2/1", "x:0.2/1:00"] {
             let fault = compile(text).unwrap_err();
             assert!(

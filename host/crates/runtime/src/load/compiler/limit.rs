@@ -1,12 +1,13 @@
 //! Limits concurrent compilations: a few at a time, and never the same code twice. This module knows nothing of compiling.
 
 use std::collections::HashSet;
-use std::sync::{Condvar, Mutex, PoisonError};
+
+use parking_lot::{Condvar, Mutex};
 
 /// The permits of all compilations.
 #[derive(Debug)]
 pub(crate) struct CompileLimit {
-    under_way: Mutex<HashSet<String>>,
+    compiling: Mutex<HashSet<String>>,
     ended: Condvar,
     at_once_max: usize,
 }
@@ -14,14 +15,14 @@ pub(crate) struct CompileLimit {
 /// A permit to compile one thing, held until dropped.
 #[derive(Debug)]
 pub(crate) struct CompilePermit<'a> {
-    turns: &'a CompileLimit,
+    limit: &'a CompileLimit,
     name: String,
 }
 
 impl CompileLimit {
     pub(crate) fn new(at_once_max: usize) -> Self {
         Self {
-            under_way: Mutex::default(),
+            compiling: Mutex::default(),
             ended: Condvar::new(),
             at_once_max,
         }
@@ -29,16 +30,13 @@ impl CompileLimit {
 
     /// Waits for a permit. Blocks. Every waiter gets one eventually, in no particular order.
     pub(crate) fn take(&self, name: &str) -> CompilePermit<'_> {
-        let under_way = self.under_way.lock();
         let must_wait =
             |names: &mut HashSet<String>| names.len() >= self.at_once_max || names.contains(name);
-        let mut under_way = self
-            .ended
-            .wait_while(under_way.unwrap_or_else(PoisonError::into_inner), must_wait)
-            .unwrap_or_else(PoisonError::into_inner);
-        under_way.insert(name.to_owned());
+        let mut compiling = self.compiling.lock();
+        self.ended.wait_while(&mut compiling, must_wait);
+        compiling.insert(name.to_owned());
         CompilePermit {
-            turns: self,
+            limit: self,
             name: name.to_owned(),
         }
     }
@@ -46,11 +44,8 @@ impl CompileLimit {
 
 impl Drop for CompilePermit<'_> {
     fn drop(&mut self) {
-        let under_way = self.turns.under_way.lock();
-        under_way
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.name);
-        self.turns.ended.notify_all();
+        self.limit.compiling.lock().remove(&self.name);
+        self.limit.ended.notify_all();
     }
 }
 
@@ -61,22 +56,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_name_and_one_too_many_wait_until_a_turn_ends() {
-        let turns = CompileLimit::new(2);
-        let first = turns.take("a");
+    fn a_compilation_waits_for_one_of_the_same_name_and_for_a_free_place() {
+        let limit = CompileLimit::new(2);
+        let first = limit.take("a");
         std::thread::scope(|scope| {
             let (sender, entered) = mpsc::channel();
             let same = sender.clone();
             scope.spawn(|| {
-                let turn = turns.take("a");
+                let permit = limit.take("a");
                 same.send("same").unwrap();
-                drop((turn, same));
+                drop((permit, same));
             });
-            let second = turns.take("b");
+            let second = limit.take("b");
             scope.spawn(|| {
-                let turn = turns.take("c");
+                let permit = limit.take("c");
                 sender.send("third").unwrap();
-                drop((turn, sender));
+                drop((permit, sender));
             });
             assert!(entered.try_recv().is_err(), "both wait");
             drop(second);

@@ -22,14 +22,14 @@ use crate::load::loader::LoadError;
 /// The hidden command that runs [`super::compile`].
 const WORD: &str = "compile";
 /// Largest part of a child's error output that is kept, in bytes.
-const SAID_BYTES_MAX: u64 = 16 << 10;
+const STDERR_BYTES_MAX: u64 = 16 << 10;
 /// Interval at which a waiting parent checks whether it must stop.
 const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// A component to be compiled.
 pub(crate) struct CompileJob<'a> {
     pub(crate) exe: &'a Path,
-    pub(crate) blueprint: EngineSettings,
+    pub(crate) engine_settings: EngineSettings,
     pub(crate) fingerprint: EngineFingerprint,
     pub(crate) timeout: Duration,
     pub(crate) is_stopped: &'a AtomicBool,
@@ -38,7 +38,7 @@ pub(crate) struct CompileJob<'a> {
 /// The exit status and the error output of a child.
 struct ChildEnd {
     status: ExitStatus,
-    said: String,
+    output: String,
 }
 
 /// A child process that is killed when this is dropped.
@@ -59,17 +59,17 @@ impl CompileJob<'_> {
         };
         let mut code = nameless("code").map_err(not_started)?;
         let child = self.start(component, &code).map_err(not_started)?;
-        let ChildEnd { status, said } = self.wait(child)?;
+        let ChildEnd { status, output } = self.wait(child)?;
         if status.code() == Some(EXIT_COMPONENT_AT_FAULT.into()) {
-            return Err(unfit(self.blueprint.world, said));
+            return Err(unfit(self.engine_settings.world, output));
         }
         if !status.success() {
             let mut reason = format!("the compiler ended with {status}");
             if status.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
                 reason += " (the machine may be out of memory)";
             }
-            if !said.is_empty() {
-                reason = format!("{reason}: {said}");
+            if !output.is_empty() {
+                reason = format!("{reason}: {output}");
             }
             return Err(LoadError::NotCompiled { reason });
         }
@@ -87,7 +87,7 @@ impl CompileJob<'_> {
         input.rewind()?;
         let recipe = CompileArguments {
             parent: std::process::id(),
-            blueprint: self.blueprint,
+            engine_settings: self.engine_settings,
             fingerprint: self.fingerprint.to_string(),
         };
         Command::new(self.exe)
@@ -110,10 +110,10 @@ impl CompileJob<'_> {
             let mut child = child;
             let (sender, ended) = mpsc::channel();
             scope.spawn(move || sender.send(listen(stderr)));
-            let said = loop {
+            let output = loop {
                 let left = give_up_at.saturating_duration_since(Instant::now());
                 match ended.recv_timeout(left.min(STOP_LOOK)) {
-                    Ok(said) => break said,
+                    Ok(output) => break output,
                     Err(RecvTimeoutError::Disconnected) => break String::new(),
                     Err(RecvTimeoutError::Timeout) if left.is_zero() => {
                         let limit = humantime::format_duration(self.timeout);
@@ -130,7 +130,7 @@ impl CompileJob<'_> {
             let status = child.0.wait().map_err(|error| LoadError::NotCompiled {
                 reason: format!("waiting for the compiler failed: {error}"),
             })?;
-            Ok(ChildEnd { status, said })
+            Ok(ChildEnd { status, output })
         })
     }
 }
@@ -140,11 +140,14 @@ fn listen(stderr: Option<ChildStderr>) -> String {
     let Some(mut stderr) = stderr else {
         return String::new();
     };
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     // A failed read counts as the end of the output, because the exit status shows the result.
-    let _ = stderr.by_ref().take(SAID_BYTES_MAX).read_to_end(&mut said);
+    let _ = stderr
+        .by_ref()
+        .take(STDERR_BYTES_MAX)
+        .read_to_end(&mut output);
     let _ = io::copy(&mut stderr, &mut io::sink());
-    String::from_utf8_lossy(&said).trim().to_owned()
+    String::from_utf8_lossy(&output).trim().to_owned()
 }
 
 /// Creates a file in memory that is freed when its last descriptor is closed.

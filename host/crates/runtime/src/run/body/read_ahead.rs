@@ -4,11 +4,12 @@
 //! The task starts when the response leaves, which is after the commit. The held bytes are charged to the peer as untaken bytes.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::Frame;
+use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use super::{BodyRemainder, HeldBytes};
@@ -41,7 +42,10 @@ struct PipeFlow {
 impl ReadAhead {
     /// Starts the task. Must be called within a tokio runtime.
     pub(crate) fn start(mut rest: BodyRemainder) -> Self {
-        let peer = rest.client.place().map(|place| place.peer());
+        let peer = rest
+            .client
+            .reservation()
+            .map(|reservation| reservation.peer());
         let pipe = Arc::new(ReadAheadPipe(Mutex::new(PipeFlow {
             room: peer.and_then(|peer| peer.reserve(QuotaResource::ResponseBytes, 0).ok()),
             ..PipeFlow::default()
@@ -61,17 +65,17 @@ impl ReadAhead {
 
     /// Returns the reservation that pays for the held bytes and for the latest frame.
     pub(crate) fn paid(&self) -> Option<Reservation> {
-        self.pipe.lock().room.clone()
+        self.pipe.0.lock().room.clone()
     }
 
     /// Returns whether the guest is done and the rest of its response is in memory.
     pub(crate) fn is_done(&self) -> bool {
-        self.pipe.lock().end.is_some()
+        self.pipe.0.lock().end.is_some()
     }
 
     /// Returns whether the body is at its end.
     pub(crate) fn is_end(&self) -> bool {
-        let flow = self.pipe.lock();
+        let flow = self.pipe.0.lock();
         flow.held.is_empty() && matches!(flow.end, Some(Ok(())))
     }
 
@@ -79,7 +83,7 @@ impl ReadAhead {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
-        let mut flow = self.pipe.lock();
+        let mut flow = self.pipe.0.lock();
         if let Some(frame) = flow.held.pop() {
             flow.given(&frame);
             return Poll::Ready(Some(Ok(frame)));
@@ -115,10 +119,6 @@ enum PipeRoom {
 }
 
 impl ReadAheadPipe {
-    fn lock(&self) -> MutexGuard<'_, PipeFlow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs the guest while there is room for its output. Ready when the guest ends.
     fn poll_fill(
         &self,
@@ -127,7 +127,7 @@ impl ReadAheadPipe {
     ) -> Poll<Result<(), GuestFailure>> {
         loop {
             match self.room(cx) {
-                PipeRoom::Free => rest.client.go_on()?,
+                PipeRoom::Free => rest.client.resume()?,
                 PipeRoom::Full { taken } => {
                     rest.check_cut(cx)?;
                     return rest.client.poll_wait(taken, cx).map(Err);
@@ -142,7 +142,7 @@ impl ReadAheadPipe {
     }
 
     fn room(&self, cx: &mut Context<'_>) -> PipeRoom {
-        let mut flow = self.lock();
+        let mut flow = self.0.lock();
         if flow.is_revoked(cx) {
             return PipeRoom::Revoked;
         }
@@ -154,7 +154,7 @@ impl ReadAheadPipe {
     }
 
     fn push(&self, frame: Frame<Bytes>) {
-        let mut flow = self.lock();
+        let mut flow = self.0.lock();
         let before = flow.held.cost();
         match frame.into_data() {
             Ok(data) => flow.held.push(data),
@@ -177,7 +177,7 @@ impl ReadAheadPipe {
 
     /// Ready when nothing is held any more. Drops the held bytes if the reservation is revoked, so that they make room for other clients.
     fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut flow = self.lock();
+        let mut flow = self.0.lock();
         if flow.held.is_empty() {
             return Poll::Ready(());
         }
@@ -237,7 +237,7 @@ struct EndOfPipe(Arc<ReadAheadPipe>);
 
 impl EndOfPipe {
     fn set(&self, end: Result<(), GuestFailure>) {
-        let mut flow = self.0.lock();
+        let mut flow = self.0.0.lock();
         if flow.end.is_some() {
             return;
         }

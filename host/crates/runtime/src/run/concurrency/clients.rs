@@ -5,10 +5,10 @@
 //!
 //! A client that is cut gets 408, or a reset if the response was released.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use slab::Slab;
 
 use super::{ConcurrencyLimits, InstancePermit};
@@ -58,17 +58,13 @@ impl WaitingClients {
     /// Cuts the slowest clients while `queued` requests wait at the limit, until at most half of its `places` are held by runs that wait
     /// for their clients.
     pub(crate) fn make_room(&self, places: usize, queued: usize) {
-        let mut waits = self.lock();
+        let mut waits = self.0.lock();
         let now = Instant::now();
         while waits.waiting > places / 2 && waits.leaving < queued {
             if !waits.cut_slowest(places, now) {
                 return;
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ClientWaits> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,10 +98,10 @@ impl ClientWaits {
 
 /// The client of one run. Reports to both limits when the run waits for its client, and learns when the run is cut.
 pub(crate) struct RunClient {
-    gates: ConcurrencyLimits,
+    limits: ConcurrencyLimits,
     keys: Option<[usize; 2]>,
     /// The reservation that the request holds for being in flight.
-    place: Option<Reservation>,
+    reservation: Option<Reservation>,
     is_waiting: bool,
 }
 
@@ -113,36 +109,38 @@ impl RunClient {
     /// Returns the client of the run that holds this permit.
     pub(crate) fn of(
         _permit: &InstancePermit,
-        gates: &ConcurrencyLimits,
-        place: Option<Reservation>,
+        limits: &ConcurrencyLimits,
+        reservation: Option<Reservation>,
     ) -> Self {
         Self {
-            gates: gates.clone(),
+            limits: limits.clone(),
             keys: None,
-            place,
+            reservation,
             is_waiting: false,
         }
     }
 
     /// Returns the reservation that the request holds for being in flight.
-    pub(crate) fn place(&self) -> Option<&Reservation> {
-        self.place.as_ref()
+    pub(crate) fn reservation(&self) -> Option<&Reservation> {
+        self.reservation.as_ref()
     }
 
     /// Records that the run waits for its client, which has moved `bytes` bytes in all. Ready when the run must end.
     pub(crate) fn poll_wait(&mut self, bytes: u64, cx: &mut Context<'_>) -> Poll<GuestFailure> {
-        if let Some(place) = &self.place {
-            let is_revoked =
-                !self.is_waiting && place.set_phase(RevocablePhase::WaitsForClient).is_err();
-            if is_revoked || place.poll_revoked(cx).is_ready() {
+        if let Some(reservation) = &self.reservation {
+            let is_revoked = !self.is_waiting
+                && reservation
+                    .set_phase(RevocablePhase::WaitsForClient)
+                    .is_err();
+            if is_revoked || reservation.poll_revoked(cx).is_ready() {
                 return Poll::Ready(GuestFailure::ClientTooSlow);
             }
         }
         let now = Instant::now();
-        let gates = [&self.gates.guest, &self.gates.pool];
+        let limits = [&self.limits.guest, &self.limits.pool];
         let keys = *self.keys.get_or_insert_with(|| {
-            gates.map(|gate| {
-                gate.clients.lock().waits.insert(ClientWait {
+            limits.map(|limit| {
+                limit.clients.0.lock().waits.insert(ClientWait {
                     waited: Duration::ZERO,
                     since: None,
                     bytes: 0,
@@ -152,8 +150,8 @@ impl RunClient {
             })
         });
         let mut is_cut = false;
-        for (gate, key) in gates.into_iter().zip(keys) {
-            let mut waits = gate.clients.lock();
+        for (limit, key) in limits.into_iter().zip(keys) {
+            let mut waits = limit.clients.0.lock();
             let wait = &mut waits.waits[key];
             wait.bytes = bytes;
             is_cut |= wait.is_cut;
@@ -180,18 +178,18 @@ impl RunClient {
     ///
     /// # Errors
     /// [`GuestFailure::ClientTooSlow`] if the run was cut while it waited.
-    pub(crate) fn go_on(&mut self) -> Result<(), GuestFailure> {
+    pub(crate) fn resume(&mut self) -> Result<(), GuestFailure> {
         if !std::mem::take(&mut self.is_waiting) {
             return Ok(());
         }
         let mut is_cut = false;
-        if let Some(place) = &self.place {
-            is_cut |= place.set_phase(RevocablePhase::Working).is_err();
+        if let Some(reservation) = &self.reservation {
+            is_cut |= reservation.set_phase(RevocablePhase::Working).is_err();
         }
         let now = Instant::now();
-        let gates = [&self.gates.guest, &self.gates.pool];
-        for (gate, key) in gates.into_iter().zip(self.keys.into_iter().flatten()) {
-            let mut waits = gate.clients.lock();
+        let limits = [&self.limits.guest, &self.limits.pool];
+        for (limit, key) in limits.into_iter().zip(self.keys.into_iter().flatten()) {
+            let mut waits = limit.clients.0.lock();
             let wait = &mut waits.waits[key];
             wait.waited = wait.waited(now);
             let waited = wait.since.take().is_some();
@@ -209,9 +207,9 @@ impl RunClient {
 
 impl Drop for RunClient {
     fn drop(&mut self) {
-        let gates = [&self.gates.guest, &self.gates.pool];
-        for (gate, key) in gates.into_iter().zip(self.keys.into_iter().flatten()) {
-            let mut waits = gate.clients.lock();
+        let limits = [&self.limits.guest, &self.limits.pool];
+        for (limit, key) in limits.into_iter().zip(self.keys.into_iter().flatten()) {
+            let mut waits = limit.clients.0.lock();
             let wait = waits.waits.remove(key);
             if wait.is_cut {
                 waits.leaving -= 1;

@@ -16,7 +16,7 @@ fn is_tripped(health: &VersionHealth) -> bool {
 }
 
 #[tokio::test]
-async fn too_large_a_share_of_failures_trips_and_too_few_requests_prove_nothing() {
+async fn a_high_failure_rate_trips_only_after_a_minimum_of_requests() {
     let health = VersionHealth::new(Some(THRESHOLDS));
     health.note(RequestOutcome::Trapped, None);
     health.note(RequestOutcome::Trapped, None);
@@ -26,7 +26,7 @@ async fn too_large_a_share_of_failures_trips_and_too_few_requests_prove_nothing(
     health.note(RequestOutcome::Trapped, None);
 
     health.tripped().await;
-    let tally = health.tally();
+    let tally = health.window_counts();
     assert_eq!((tally.requests, tally.traps), (4, 3));
 }
 
@@ -44,7 +44,7 @@ fn a_share_at_its_threshold_is_allowed() {
 
 #[test]
 fn each_kind_has_its_threshold() {
-    for (conduct, allowed) in [
+    for (outcome, allowed) in [
         (RequestOutcome::Errored, 4),
         (RequestOutcome::Trapped, 1),
         (RequestOutcome::Late, 1),
@@ -54,16 +54,16 @@ fn each_kind_has_its_threshold() {
             health.note(RequestOutcome::Served, None);
         }
         for _ in 0..allowed {
-            health.note(conduct, None);
+            health.note(outcome, None);
         }
-        assert!(!is_tripped(&health), "{conduct:?}");
-        health.note(conduct, None);
-        assert!(is_tripped(&health), "{conduct:?}");
+        assert!(!is_tripped(&health), "{outcome:?}");
+        health.note(outcome, None);
+        assert!(is_tripped(&health), "{outcome:?}");
     }
 }
 
 #[test]
-fn what_is_older_than_the_window_is_forgotten() {
+fn outcomes_older_than_the_window_are_dropped() {
     let health = VersionHealth::new(Some(FailureThresholds {
         window: Duration::from_millis(20),
         ..THRESHOLDS
@@ -73,7 +73,7 @@ fn what_is_older_than_the_window_is_forgotten() {
     }
     std::thread::sleep(Duration::from_millis(40));
     health.note(RequestOutcome::Trapped, None);
-    assert_eq!(health.tally().requests, 1);
+    assert_eq!(health.window_counts().requests, 1);
     assert!(!is_tripped(&health));
 }
 
@@ -84,7 +84,7 @@ fn without_thresholds_nothing_trips() {
         health.note(RequestOutcome::Trapped, None);
     }
     assert!(!is_tripped(&health));
-    assert_eq!(health.tally().traps, 100);
+    assert_eq!(health.window_counts().traps, 100);
 }
 
 fn client(number: u8) -> Option<PeerKey> {

@@ -6,22 +6,23 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
 use super::{Done, OffloadJob, OffloadTerms};
 use crate::interfaces::log::GuestLog;
 use crate::run::background::{BackgroundTask, thread_cpu_time};
-use cloakroom_base::limits::LANE_THRESHOLD;
+use cloakroom_base::limits::BACKGROUND_THRESHOLD;
 
 /// A run may compute on the serving threads again for its waiting time divided by this. Only waits for something outside count.
-const WAITING_EARNS: u32 = 10;
+const WAIT_DIVISOR: u32 = 10;
 /// Time that a run must have earned before it returns to the serving threads.
 const RETURN_AT: Duration = Duration::from_millis(1);
 
@@ -35,7 +36,7 @@ const DUE: u8 = 1;
 /// A thread of the pool holds the job and owns it.
 const TAKING: u8 = 2;
 /// The work has ended, and the request owns the result.
-const OVER: u8 = 3;
+const ENDED: u8 = 3;
 /// The request no longer uses this. If a thread of the pool holds the job, that thread drops it.
 const GONE: u8 = 4;
 
@@ -60,17 +61,17 @@ pub(crate) struct OffloadedRun {
 }
 
 enum OffloadEnd {
-    Over(Done),
+    Ended(Done),
     Panicked(Box<dyn Any + Send>),
 }
 
 /// The result for a request that wants its guest to run on.
 pub(crate) enum ResumeDecision {
     Wait,
-    Over(Done),
+    Ended(Done),
     Panicked(Box<dyn Any + Send>),
     /// The run has waited for a long time. It may compute on the request's task again, for this duration.
-    Here(OffloadJob, Duration),
+    OnTask(OffloadJob, Duration),
 }
 
 /// A value that only the owner of a phase accesses, so that its lock is never contended.
@@ -78,11 +79,11 @@ struct OwnedByPhase<T>(Mutex<Option<T>>);
 
 impl<T> OwnedByPhase<T> {
     fn put(&self, value: T) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *self.0.lock() = Some(value);
     }
 
     fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -110,7 +111,7 @@ impl OffloadedRun {
 
     /// Returns how long it has computed or waited for its turn.
     pub(crate) fn busy(&self) -> Duration {
-        let now = if self.is_at_its_turn() {
+        let now = if self.is_runnable() {
             self.elapsed()
         } else {
             Duration::ZERO
@@ -118,18 +119,18 @@ impl OffloadedRun {
         Duration::from_nanos(self.busy.load(SeqCst)) + now
     }
 
-    pub(crate) fn is_at_its_turn(&self) -> bool {
+    pub(crate) fn is_runnable(&self) -> bool {
         matches!(self.phase.load(SeqCst), DUE | TAKING)
     }
 
     /// Lets the work take another turn if it has something to do. The request is woken after the turn.
-    pub(crate) fn go_on(self: &Arc<Self>, request: &Waker) -> ResumeDecision {
+    pub(crate) fn resume(self: &Arc<Self>, request: &Waker) -> ResumeDecision {
         // Registers before the phase is read, so that every later change wakes the request.
         self.request.register(request);
         match self.phase.load(SeqCst) {
-            RESTING if self.is_woken.load(SeqCst) => self.leave_rest(),
-            OVER => match self.end.take() {
-                Some(OffloadEnd::Over(result)) => ResumeDecision::Over(result),
+            RESTING if self.is_woken.load(SeqCst) => self.resume_from_rest(),
+            ENDED => match self.end.take() {
+                Some(OffloadEnd::Ended(result)) => ResumeDecision::Ended(result),
                 Some(OffloadEnd::Panicked(panic)) => ResumeDecision::Panicked(panic),
                 None => ResumeDecision::Wait,
             },
@@ -137,13 +138,13 @@ impl OffloadedRun {
         }
     }
 
-    fn leave_rest(self: &Arc<Self>) -> ResumeDecision {
-        let earned = (self.elapsed() / WAITING_EARNS).min(LANE_THRESHOLD);
+    fn resume_from_rest(self: &Arc<Self>) -> ResumeDecision {
+        let earned = (self.elapsed() / WAIT_DIVISOR).min(BACKGROUND_THRESHOLD);
         if earned >= RETURN_AT
             && self.since.load(SeqCst) != NEVER
             && let Some(job) = self.take_back()
         {
-            return ResumeDecision::Here(job, earned);
+            return ResumeDecision::OnTask(job, earned);
         }
         self.mark();
         self.phase.store(DUE, SeqCst);
@@ -163,7 +164,7 @@ impl OffloadedRun {
     fn queue(self: &Arc<Self>) {
         let turn: Arc<dyn BackgroundTask> = Arc::<Self>::clone(self);
         let terms = &self.terms;
-        terms.lane.push(&terms.guest, terms.source, turn);
+        terms.background.push(&terms.guest, terms.source, turn);
     }
 
     /// Drops the job on another thread. If a thread of the pool holds the job, that thread drops it.
@@ -172,7 +173,7 @@ impl OffloadedRun {
             && let Some(job) = self.job.take()
         {
             let log = self.terms.log.clone();
-            self.terms.lane.drop_aside((job, FlushLogOnDrop(log)));
+            self.terms.background.drop_aside((job, FlushLogOnDrop(log)));
         }
     }
 
@@ -216,7 +217,7 @@ impl OffloadedRun {
         self.end.put(end);
         if self
             .phase
-            .compare_exchange(TAKING, OVER, SeqCst, SeqCst)
+            .compare_exchange(TAKING, ENDED, SeqCst, SeqCst)
             .is_ok()
         {
             self.request.wake();
@@ -258,10 +259,10 @@ impl BackgroundTask for OffloadedRun {
         let took = thread_cpu_time().saturating_sub(before);
         let computed = Duration::from_nanos(self.computed.fetch_add(nanos(took), SeqCst)) + took;
         let end = match polled {
-            Ok(Poll::Ready(result)) => OffloadEnd::Over(result),
+            Ok(Poll::Ready(result)) => OffloadEnd::Ended(result),
             Err(panic) => OffloadEnd::Panicked(panic),
             Ok(Poll::Pending) => match self.terms.passed(computed) {
-                Some(failure) => OffloadEnd::Over(Err(failure)),
+                Some(failure) => OffloadEnd::Ended(Err(failure)),
                 None => return self.put_down(job),
             },
         };

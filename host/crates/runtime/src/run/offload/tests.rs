@@ -10,29 +10,30 @@ use crate::interfaces::log::LineAllowance;
 use crate::run::background::thread_cpu_time;
 use crate::run::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::settings::GuestLimits;
+use cloakroom_base::limits::BACKGROUND_THRESHOLD;
 use cloakroom_base::telemetry::metrics::GuestMetrics;
 
 /// A background pool, and a concurrency limit of one slot.
-struct Bench {
-    lane: Arc<BackgroundPool>,
-    habit: Arc<SlowHistory>,
-    gates: ConcurrencyLimits,
+struct Fixture {
+    background: Arc<BackgroundPool>,
+    slow_history: Arc<SlowHistory>,
+    concurrency_limits: ConcurrencyLimits,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
-        let gate = || Arc::new(ConcurrencyLimit::new(1, 1, Duration::from_secs(10)));
+        let limit = || Arc::new(ConcurrencyLimit::new(1, 1, Duration::from_secs(10)));
         Self {
-            lane: Arc::new(BackgroundPool::start().unwrap()),
-            habit: Arc::default(),
-            gates: ConcurrencyLimits::new(gate(), gate()),
+            background: Arc::new(BackgroundPool::start(BACKGROUND_THRESHOLD).unwrap()),
+            slow_history: Arc::default(),
+            concurrency_limits: ConcurrencyLimits::new(limit(), limit()),
         }
     }
 
     fn terms(&self) -> OffloadTerms {
         OffloadTerms {
-            lane: Arc::clone(&self.lane),
-            habit: Arc::clone(&self.habit),
+            background: Arc::clone(&self.background),
+            slow_history: Arc::clone(&self.slow_history),
             guest: "guest".into(),
             source: ClientConnection::default(),
             computed: Duration::ZERO,
@@ -50,7 +51,10 @@ impl Bench {
 
     async fn permit(&self) -> InstancePermit {
         let soon = Instant::now() + Duration::from_secs(10);
-        self.gates.enter(Some(soon), None).await.unwrap()
+        self.concurrency_limits
+            .enter(Some(soon), None)
+            .await
+            .unwrap()
     }
 
     async fn start<F>(&self, work: F, terms: OffloadTerms) -> OffloadableWork
@@ -80,57 +84,57 @@ async fn burn(milliseconds: u32) {
     }
 }
 
-fn is_in_lane() -> bool {
+fn is_in_background() -> bool {
     let name = std::thread::current().name().map(str::to_owned);
-    name.is_some_and(|name| name.starts_with("guest-lane"))
+    name.is_some_and(|name| name.starts_with("guest-bg"))
 }
 
 #[tokio::test]
-async fn short_work_never_sees_the_lane() {
+async fn short_work_never_runs_in_the_background_pool() {
     // The threshold is in wall time. On a busy machine another process can stretch 1 ms of work beyond it. Such a run proves nothing and is
     // repeated.
     loop {
-        let bench = Bench::new();
+        let fixture = Fixture::new();
         let started = Instant::now();
-        let (told, in_lane) = std::sync::mpsc::channel();
+        let (told, in_background) = std::sync::mpsc::channel();
         let work = async move {
             burn(1).await;
-            told.send(is_in_lane()).unwrap();
+            told.send(is_in_background()).unwrap();
             Ok(())
         };
-        assert_eq!(bench.run(work, bench.terms()).await, Ok(()));
-        let in_lane = in_lane.recv().unwrap();
-        if started.elapsed() < LANE_THRESHOLD {
-            assert!(!in_lane);
+        assert_eq!(fixture.run(work, fixture.terms()).await, Ok(()));
+        let in_background = in_background.recv().unwrap();
+        if started.elapsed() < BACKGROUND_THRESHOLD {
+            assert!(!in_background);
             return;
         }
     }
 }
 
 #[tokio::test]
-async fn long_work_goes_on_in_the_lane_and_comes_back_when_it_has_waited() {
-    let bench = Bench::new();
+async fn long_work_moves_to_the_background_pool_and_back_after_a_wait() {
+    let fixture = Fixture::new();
     let work = async {
         burn(10).await;
-        assert!(is_in_lane());
+        assert!(is_in_background());
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(!is_in_lane());
+        assert!(!is_in_background());
         burn(10).await;
-        assert!(is_in_lane());
+        assert!(is_in_background());
         Ok(())
     };
-    assert_eq!(bench.run(work, bench.terms()).await, Ok(()));
+    assert_eq!(fixture.run(work, fixture.terms()).await, Ok(()));
 }
 
 #[tokio::test]
 async fn processor_time_counts_over_all_runs_of_a_request() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for earlier in [0, 45] {
         let cpu_time = Duration::from_millis(50);
         let terms = OffloadTerms {
             cpu_time: Some(cpu_time),
             computed: Duration::from_millis(earlier),
-            ..bench.terms()
+            ..fixture.terms()
         };
         let before = Arc::new(AtomicUsize::new(0));
         let turns = Arc::clone(&before);
@@ -140,7 +144,7 @@ async fn processor_time_counts_over_all_runs_of_a_request() {
                 burn(1).await;
             }
         };
-        let ended = bench.run(work, terms).await;
+        let ended = fixture.run(work, terms).await;
         assert_eq!(ended, Err(GuestFailure::CpuTime { cpu_time }));
         let turns = before.load(Ordering::Relaxed);
         assert!(turns <= 51 - earlier as usize, "{turns} after {earlier}");
@@ -148,31 +152,34 @@ async fn processor_time_counts_over_all_runs_of_a_request() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_lane_is_the_requests_own() {
-    let bench = Bench::new();
+async fn a_panic_in_the_background_pool_affects_only_its_request() {
+    let fixture = Fixture::new();
     let work = async {
         burn(10).await;
-        panic!("in the lane: {}", is_in_lane());
+        panic!("in the background: {}", is_in_background());
     };
-    let computing = bench.start(work, bench.terms()).await;
+    let computing = fixture.start(work, fixture.terms()).await;
     let request = tokio::spawn(async move {
         let mut computing = computing;
         poll_fn(|cx| computing.poll(cx)).await
     });
     let panic = request.await.unwrap_err().into_panic();
-    assert_eq!(panic.downcast_ref::<String>().unwrap(), "in the lane: true");
+    assert_eq!(
+        panic.downcast_ref::<String>().unwrap(),
+        "in the background: true"
+    );
     // All threads of the pool still exist, and the slot is free.
     let again = async {
         burn(10).await;
         Ok(())
     };
-    assert_eq!(bench.run(again, bench.terms()).await, Ok(()));
+    assert_eq!(fixture.run(again, fixture.terms()).await, Ok(()));
 }
 
 #[tokio::test]
-async fn behind_its_answer_work_takes_one_turn_for_each_time_it_is_asked() {
-    let bench = Bench::new();
-    let terms = bench.terms();
+async fn after_its_response_background_work_takes_one_turn_per_poll() {
+    let fixture = Fixture::new();
+    let terms = fixture.terms();
     let has_answered = terms.has_answered.clone();
     let turns = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&turns);
@@ -184,7 +191,7 @@ async fn behind_its_answer_work_takes_one_turn_for_each_time_it_is_asked() {
             burn(1).await;
         }
     };
-    let mut computing = bench.start(work, terms).await;
+    let mut computing = fixture.start(work, terms).await;
     poll_fn(|cx| {
         let _ = computing.poll(cx);
         match turns.load(Ordering::SeqCst) {
@@ -193,7 +200,7 @@ async fn behind_its_answer_work_takes_one_turn_for_each_time_it_is_asked() {
         }
     })
     .await;
-    while computing.is_at_its_turn() {
+    while computing.is_runnable() {
         yield_now().await;
     }
     let before = turns.load(Ordering::SeqCst);
@@ -202,34 +209,34 @@ async fn behind_its_answer_work_takes_one_turn_for_each_time_it_is_asked() {
 }
 
 #[tokio::test]
-async fn work_that_is_dropped_at_its_turn_gives_its_slot_back() {
-    let bench = Bench::new();
+async fn work_dropped_in_the_background_pool_releases_its_slot() {
+    let fixture = Fixture::new();
     let work = async {
         loop {
             burn(1).await;
         }
     };
-    let mut computing = bench.start(work, bench.terms()).await;
+    let mut computing = fixture.start(work, fixture.terms()).await;
     let polling = poll_fn(|cx| computing.poll(cx));
     let ended = tokio::time::timeout(Duration::from_millis(50), polling).await;
     assert!(ended.is_err());
     drop(computing);
-    bench.permit().await;
+    fixture.permit().await;
 }
 
 #[tokio::test]
-async fn who_is_always_slow_starts_in_the_lane_until_it_is_quick_again() {
-    let bench = Bench::new();
-    let work = |milliseconds, begins_in_lane: bool| async move {
-        assert_eq!(is_in_lane(), begins_in_lane);
+async fn a_guest_that_is_usually_slow_starts_in_the_background_pool() {
+    let fixture = Fixture::new();
+    let work = |milliseconds, starts_in_background: bool| async move {
+        assert_eq!(is_in_background(), starts_in_background);
         burn(milliseconds).await;
         Ok(())
     };
     for _ in 0..4 {
-        assert_eq!(bench.run(work(10, false), bench.terms()).await, Ok(()));
+        assert_eq!(fixture.run(work(10, false), fixture.terms()).await, Ok(()));
     }
-    for begins_in_lane in [true, false] {
-        let quick = work(0, begins_in_lane);
-        assert_eq!(bench.run(quick, bench.terms()).await, Ok(()));
+    for starts_in_background in [true, false] {
+        let quick = work(0, starts_in_background);
+        assert_eq!(fixture.run(quick, fixture.terms()).await, Ok(()));
     }
 }

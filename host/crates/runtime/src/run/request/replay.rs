@@ -13,7 +13,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use wasmtime_wasi_http::Error;
 
@@ -97,7 +98,7 @@ impl ReplayBody {
             kept: VecDeque::new(),
             trailers: None,
             is_gone: false,
-            state: RequestBodyState::Sound,
+            state: RequestBodyState::Intact,
             run: 0,
             next: 0,
             room: None,
@@ -108,19 +109,22 @@ impl ReplayBody {
     /// Charges the kept bytes to the client of the request that holds this reservation, as [`QuotaResource::RequestBytes`].
     /// While the request is queued, its kept bytes can be revoked together with it. Once a run has read all of them,
     /// they can be revoked alone, and then the request cannot be run again.
-    pub fn charged_to(self, place: &Reservation) -> Self {
+    pub fn charged_to(self, reservation: &Reservation) -> Self {
         // There is always room for zero bytes.
-        let room = place.peer().reserve(QuotaResource::RequestBytes, 0).ok();
+        let room = reservation
+            .peer()
+            .reserve(QuotaResource::RequestBytes, 0)
+            .ok();
         if let Some(room) = &room {
-            room.part_of(place);
+            room.part_of(reservation);
         }
-        self.lock().room = room;
+        self.0.lock().room = room;
         self
     }
 
     /// Returns whether no more of the body will arrive.
     pub fn has_come(&self) -> bool {
-        self.lock().source.is_none()
+        self.0.lock().source.is_none()
     }
 
     /// Reads the part of the body that can be kept for another run, before the first run. Also ends when the
@@ -131,40 +135,40 @@ impl ReplayBody {
     ///
     /// Cancel safety: the bytes that were read stay recorded.
     pub async fn read_ahead(&self) -> Result<(), GuestFailure> {
-        poll_fn(|cx| self.lock().poll_read_ahead(cx)).await
+        poll_fn(|cx| self.0.lock().poll_read_ahead(cx)).await
     }
 
     /// Returns whether a part of the body was read and is not kept, so that no other run can read it. If all of it is
     /// kept, it can no longer be revoked without the request.
     pub(crate) fn is_gone(&self) -> bool {
-        let mut record = self.lock();
+        let mut record = self.0.lock();
         record.stay();
         record.is_gone
     }
 
     /// Returns the state of the body, which shows whether the client is to blame for a failure.
     pub(crate) fn state(&self) -> RequestBodyState {
-        let record = self.lock();
+        let record = self.0.lock();
         match record.state {
-            RequestBodyState::Sound if record.is_awaited() => RequestBodyState::Awaited,
+            RequestBodyState::Intact if record.is_awaited() => RequestBodyState::Awaited,
             state => state,
         }
     }
 
     /// Returns whether a run currently waits for bytes that the client has not sent.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.lock().is_awaited()
+        self.0.lock().is_awaited()
     }
 
     /// Returns the number of bytes that have arrived.
     pub(crate) fn bytes(&self) -> u64 {
-        self.lock().bytes
+        self.0.lock().bytes
     }
 
     /// Returns a reader that starts at the beginning of the body, for a new run. Readers of earlier runs fail from now
     /// on.
     pub(crate) fn reader(&self) -> BodyReader {
-        let mut record = self.lock();
+        let mut record = self.0.lock();
         record.run += 1;
         record.next = 0;
         record.end_wait();
@@ -188,10 +192,6 @@ impl ReplayBody {
     pub(crate) fn end(&self) -> BodyEnder {
         BodyEnder(Arc::downgrade(&self.0))
     }
-
-    fn lock(&self) -> MutexGuard<'_, ReplayRecord> {
-        lock(&self.0)
-    }
 }
 
 /// A handle that ends a request's body, even if a guest still holds a reader.
@@ -201,7 +201,7 @@ impl BodyEnder {
     /// Drops the client's body. A reader that reads on gets an error, as if the client had broken off.
     pub(crate) fn close(&self) {
         if let Some(record) = self.0.upgrade() {
-            let mut record = lock(&record);
+            let mut record = record.lock();
             record.run += 1;
             record.let_go();
             record.source = None;
@@ -213,11 +213,6 @@ impl fmt::Debug for ReplayBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplayBody").finish_non_exhaustive()
     }
-}
-
-fn lock(record: &Mutex<ReplayRecord>) -> MutexGuard<'_, ReplayRecord> {
-    // The record stays consistent even if the source panicked while it was polled.
-    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a piece that was read is kept.
@@ -235,7 +230,7 @@ impl ReplayRecord {
             if let Some(room) = &self.room
                 && room.poll_revoked(cx).is_ready()
             {
-                self.fail(RequestBodyState::Sound);
+                self.fail(RequestBodyState::Intact);
                 return Poll::Ready(Err(GuestFailure::NoRoomForBody));
             }
             match ready!(self.poll_source(cx, KeepPiece::Ahead)) {
@@ -332,7 +327,7 @@ impl ReplayRecord {
                 (true, _) => self.kept.push_back(data.clone()),
                 (false, KeepPiece::IfItFits) => self.let_go(),
                 (false, KeepPiece::Ahead) => {
-                    self.fail(RequestBodyState::Sound);
+                    self.fail(RequestBodyState::Intact);
                     return Err(Error::ConnectionTerminated);
                 }
             }
@@ -401,7 +396,7 @@ impl Wake for ReleaseOnRevoke {
             let Some(record) = record.upgrade() else {
                 return;
             };
-            let mut record = lock(&record);
+            let mut record = record.lock();
             if record.room.as_ref().is_some_and(Reservation::is_revoked) {
                 record.let_go();
             }
@@ -427,7 +422,7 @@ impl Body for BodyReader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let reader = self.get_mut();
-        let mut record = lock(&reader.record);
+        let mut record = reader.record.lock();
         if reader.is_ended {
             return Poll::Ready(None);
         }
@@ -457,7 +452,7 @@ impl Body for BodyReader {
     }
 
     fn is_end_stream(&self) -> bool {
-        let record = lock(&self.record);
+        let record = self.record.lock();
         let is_read = record.source.is_none() && record.next >= record.kept.len();
         self.is_ended || (is_read && record.trailers.is_none() && !record.is_gone)
     }
@@ -469,7 +464,7 @@ impl Body for BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        let record = lock(&self.record);
+        let record = self.record.lock();
         if self.run == record.run {
             record.end_wait();
         }

@@ -92,7 +92,7 @@ async fn a_piece_that_comes_alone_is_passed_on_at_once() {
 }
 
 #[tokio::test]
-async fn many_tiny_pieces_wait_for_company() {
+async fn many_tiny_pieces_are_delayed_and_joined() {
     let mut script = Script::default();
     for _ in 0..1_000 {
         script.push(b"x");
@@ -117,7 +117,7 @@ async fn too_many_tiny_pieces_are_refused() {
 }
 
 #[test]
-fn bytes_and_time_bring_more_pieces() {
+fn the_allowance_of_tiny_pieces_grows_with_bytes_and_time() {
     let start = Instant::now();
     let mut pieces = TinyPieceAllowance::new(start);
     while pieces.spend(BODY_PIECE_BYTES_MIN, start).is_ok() {}

@@ -24,7 +24,7 @@ fn places(name: &str, host: &str, path: &str, kept: &[&CookieAttributes]) -> Vec
 }
 
 #[test]
-fn every_parent_domain_and_every_prefix_of_the_path() {
+fn all_parent_domains_and_path_prefixes_are_listed() {
     assert_eq!(
         places(NAME, "WWW.example.com:8080", "/", &[]),
         ["- /", "www.example.com /", "example.com /"]
@@ -53,7 +53,7 @@ fn a_host_that_can_be_no_domain_has_parents_all_the_same() {
 }
 
 #[test]
-fn an_address_and_a_lone_name_have_no_parents() {
+fn ip_addresses_and_single_labels_have_no_parent_domains() {
     for host in [
         "localhost:3000",
         "127.0.0.1:3000",
@@ -68,7 +68,7 @@ fn an_address_and_a_lone_name_have_no_parents() {
 }
 
 #[test]
-fn the_place_of_the_live_cookie_is_left_alone() {
+fn the_domain_and_path_of_the_live_cookie_are_not_expired() {
     let all = places(NAME, "www.example.com", "/", &[]);
     for (live, left) in [
         (
@@ -104,7 +104,7 @@ fn the_place_of_the_live_cookie_is_left_alone() {
 }
 
 #[test]
-fn a_cookie_that_some_clients_drop_with_an_expired_one_is_to_be_set_again() {
+fn a_live_cookie_that_an_expired_duplicate_may_remove_is_set_again() {
     let hits = |live: &CookieAttributes| {
         let sent = RequestTarget {
             host: "www.example.com:8080",
@@ -129,7 +129,7 @@ fn a_cookie_that_some_clients_drop_with_an_expired_one_is_to_be_set_again() {
 }
 
 #[test]
-fn nothing_is_guessed_for_names_that_browsers_bind() {
+fn no_duplicates_are_guessed_for_host_prefixed_cookie_names() {
     for name in ["__Host-sid", "__Http-sid", "__host-sid", "__Host-Http-sid"] {
         assert_eq!(
             places(name, "www.example.com", "/a", &[]),

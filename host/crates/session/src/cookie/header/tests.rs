@@ -95,7 +95,7 @@ fn an_expired_cookie_keeps_everything_that_names_it() {
 }
 
 #[test]
-fn a_hostile_row_injects_nothing() {
+fn the_attributes_of_a_hostile_row_inject_no_header_text() {
     let evil = "\r\nSet-Cookie: x=1";
     for (path, domain) in [
         (evil, evil),
@@ -116,7 +116,7 @@ fn a_hostile_row_injects_nothing() {
 }
 
 #[test]
-fn ends_that_http_cannot_write_become_the_nearest() {
+fn an_expiry_outside_the_range_of_http_dates_is_clamped() {
     assert_eq!(http_date(i64::MIN), "Thu, 01 Jan 1970 00:00:00 GMT");
     assert_eq!(http_date(-1), "Thu, 01 Jan 1970 00:00:00 GMT");
     assert_eq!(http_date(i64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
@@ -124,14 +124,14 @@ fn ends_that_http_cannot_write_become_the_nearest() {
 }
 
 #[test]
-fn the_header_does_not_show_itself() {
+fn debug_does_not_show_the_set_cookie_header() {
     let header = set_cookie("connect.sid", "hunter2", &CookieAttributes::default());
     assert!(header.is_sensitive());
     assert!(!format!("{header:?}").contains("hunter2"));
 }
 
 #[test]
-fn a_path_matches_itself_and_what_lies_below() {
+fn a_cookie_path_matches_itself_and_the_paths_below_it() {
     for (cookie, request) in [
         ("/", "/"),
         ("/", "/any"),
@@ -158,7 +158,7 @@ fn a_path_matches_itself_and_what_lies_below() {
 }
 
 #[test]
-fn domains_and_paths_are_what_express_can_send() {
+fn only_domains_and_paths_that_express_can_send_are_valid() {
     let (label, long) = ("x".repeat(63), "x".repeat(64));
     for domain in [
         "example.com",

@@ -99,7 +99,7 @@ fn plain_cookies_are_read_as_cookie_parser_reads_them() {
 }
 
 #[test]
-fn the_first_of_a_name_counts_over_all_headers_and_what_has_no_equals_sign_is_none() {
+fn the_first_cookie_of_a_name_wins_and_pairs_without_equals_are_skipped() {
     let jar = jar(&["k"]);
     let cookies = read(
         &jar,
@@ -116,7 +116,7 @@ fn the_first_of_a_name_counts_over_all_headers_and_what_has_no_equals_sign_is_no
 }
 
 #[test]
-fn json_is_json_where_javascript_takes_it_for_true() {
+fn a_json_cookie_is_parsed_only_if_its_value_is_truthy_in_javascript() {
     let jar = jar(&["k"]);
     for truthy in [
         "{}",
@@ -184,7 +184,7 @@ fn signed_cookies_are_believed_by_any_of_the_secrets_and_shown_as_forged_otherwi
 }
 
 #[test]
-fn what_is_written_signed_is_read_back() {
+fn a_signed_cookie_is_read_back_as_written() {
     let jar = jar(&["s1"]);
     assert_eq!(
         written(&jar, text("val"), true).unwrap(),
@@ -207,7 +207,7 @@ fn what_is_written_signed_is_read_back() {
 }
 
 #[test]
-fn a_cookie_bomb_costs_no_more_than_so_many_signatures() {
+fn the_number_of_verified_signatures_per_request_is_bounded() {
     let jar = jar(&["k"]);
     let pair = written(&jar, text("v"), true).unwrap();
     let (_, value) = pair.split_once('=').unwrap();
@@ -218,7 +218,7 @@ fn a_cookie_bomb_costs_no_more_than_so_many_signatures() {
 }
 
 #[test]
-fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
+fn a_value_like_a_session_id_is_neither_signed_nor_accepted() {
     let shared = jar(&["k", "old"]);
     let by_session = |secret: &str| {
         let id = SessionId::from_foreign(ID).unwrap();
@@ -348,7 +348,7 @@ fn values_and_attributes_are_written_as_express_does() {
 }
 
 #[test]
-fn what_no_cookie_can_be_is_refused_and_never_quoted() {
+fn an_invalid_cookie_is_refused_and_never_quoted() {
     let jar = jar(&["k"]);
     let refused = |name: &str, value: CookieValue, attributes: &CookieAttributes| {
         let error = jar.write(name, &value, false, attributes).unwrap_err();

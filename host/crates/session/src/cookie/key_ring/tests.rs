@@ -85,7 +85,7 @@ fn every_spelling_that_express_accepts_is_accepted() {
 }
 
 #[test]
-fn everything_that_is_not_signed_exactly_so_is_rejected() {
+fn any_deviation_from_the_signed_format_is_rejected() {
     let ring = ring(&["keyboard cat"]);
     let plain = decode(WIRE).into_owned();
     let url_safe = plain.replace('+', "-").replace('/', "_");
@@ -129,7 +129,7 @@ fn everything_that_is_not_signed_exactly_so_is_rejected() {
 }
 
 #[test]
-fn no_flipped_bit_goes_unnoticed() {
+fn a_value_with_any_flipped_bit_is_rejected() {
     let ring = ring(&["keyboard cat"]);
     let plain = decode(WIRE).into_owned().into_bytes();
     for at in 0..plain.len() {
@@ -158,7 +158,7 @@ fn the_longest_id_fits_however_it_is_spelled() {
 }
 
 #[test]
-fn rings_with_one_secret_in_common_believe_each_other() {
+fn key_rings_with_a_common_secret_are_recognised() {
     let own = ring(&["a", "b"]);
     assert!(own.shares_a_secret_with(&ring(&["c", "b"])));
     assert!(!own.shares_a_secret_with(&ring(&["c", "ab"])));
@@ -189,7 +189,7 @@ fn a_ring_without_a_usable_secret_is_refused() {
 }
 
 #[test]
-fn fingerprints_are_stable_and_tell_sessions_and_secrets_apart() {
+fn fingerprints_are_stable_and_differ_by_session_and_secret() {
     let (one, other) = (ring(&["a", "b"]), ring(&["b", "a"]));
     let print = one.fingerprint(&id(ID));
     assert_eq!(print.len(), 32);
@@ -216,7 +216,7 @@ fn a_fingerprint_is_no_part_of_a_signature() {
 }
 
 #[test]
-fn keys_are_derived_as_rfc_5869_says() {
+fn keys_are_derived_according_to_rfc_5869() {
     // Appendix A.1, its first block.
     let secret = Secret::new(vec![0x0b; 22]);
     let salt: Vec<u8> = (0..=0x0c).collect();

@@ -33,7 +33,7 @@ fn take(cookies: &[&str]) -> (Vec<String>, PresentedCookies) {
 }
 
 #[test]
-fn our_pairs_go_and_all_others_stay_byte_for_byte() {
+fn session_cookie_pairs_are_removed_and_others_stay_byte_for_byte() {
     for (cookie, left) in [
         ("connect.sid=x", None),
         ("connect.sid=x;", None),
@@ -58,7 +58,7 @@ fn our_pairs_go_and_all_others_stay_byte_for_byte() {
 }
 
 #[test]
-fn what_is_not_ours_is_left_alone() {
+fn cookies_of_other_names_are_left_unchanged() {
     for cookie in [
         "a=1",
         "",
@@ -204,7 +204,7 @@ fn bad_cookies_are_invalid_and_not_absent() {
 }
 
 #[test]
-fn a_cookie_bomb_is_stripped_and_never_verified() {
+fn too_many_session_cookies_are_removed_and_not_verified() {
     let good = format!("connect.sid={}", ring().sign(&id("apple")));
     let junk = |count: usize| {
         (0..count)

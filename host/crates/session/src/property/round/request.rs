@@ -45,7 +45,7 @@ impl Case {
                 true => VisitStart::Exclusive,
                 false => VisitStart::Optimistic,
             },
-            place: None,
+            reservation: None,
         };
         let mut guest = Guest {
             script: script(&mut rng),

@@ -65,7 +65,7 @@ fn the_rows_of_a_real_express_are_read() {
 }
 
 #[test]
-fn odd_members_count_as_absent_and_unknown_ones_do_not_matter() {
+fn invalid_members_count_as_absent_and_unknown_ones_are_ignored() {
     let odd = stored(
         r#"{"originalMaxAge":1e400,"expires":"soon","path":null,"domain":"","httpOnly":0,"secure":"auto",
             "sameSite":"sideways","priority":7,"partitioned":null,"x":"\ud83d","\udc00":1,"data":{}}"#,

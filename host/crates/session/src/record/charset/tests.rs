@@ -74,7 +74,7 @@ fn an_encoded_text_fits_the_character_set_and_is_the_same_json() {
 }
 
 #[test]
-fn only_what_the_column_cannot_hold_is_escaped() {
+fn only_characters_outside_the_columns_charset_are_escaped() {
     let text = r#"{"é€":"a\"\\ü가🦕"}"#;
     for (charset, expected) in [
         (Charset::Unicode, text),
@@ -93,7 +93,7 @@ fn only_what_the_column_cannot_hold_is_escaped() {
 }
 
 #[test]
-fn a_document_writes_what_the_column_holds_and_keeps_what_nobody_touched() {
+fn a_document_escapes_new_entries_and_keeps_untouched_bytes() {
     for seed in 1..500 {
         let mut random = Random(seed * 0x9e37_79b9);
         for charset in ALL {
@@ -140,7 +140,7 @@ fn a_cookie_is_written_in_characters_of_the_column_as_well() {
 }
 
 #[test]
-fn mysqls_names_are_known() {
+fn the_charset_names_of_mysql_are_recognised() {
     for (name, charset) in [
         (None, Charset::Unicode),
         (Some("utf8mb4"), Charset::Unicode),

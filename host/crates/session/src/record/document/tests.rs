@@ -120,7 +120,7 @@ fn deleting_a_key_takes_its_comma_along() {
 }
 
 #[test]
-fn clear_leaves_the_cookie_and_what_guests_do_not_see() {
+fn clear_keeps_the_cookie_and_the_keys_hidden_from_guests() {
     let mut document = parse(r#"{"a":1,"id":7,"cookie":{},"\ud800":2,"b":3}"#);
     document.clear();
     assert_eq!(document.to_json(), r#"{"id":7,"cookie":{},"\ud800":2}"#);
@@ -166,7 +166,7 @@ fn of_two_cookies_the_last_counts_and_a_set_leaves_one() {
 }
 
 #[test]
-fn an_escaped_key_is_the_key_it_says_and_keeps_its_spelling() {
+fn an_escaped_key_is_matched_in_decoded_form_and_kept_as_written() {
     let mut document = parse(r#"{"cook\u0069e":{"path":"/x"},"\u0061\ud83d\ude06":1}"#);
     assert_eq!(document.cookie().attributes().path, "/x");
     assert_eq!(document.keys(), ["a😆"]);
@@ -178,7 +178,7 @@ fn an_escaped_key_is_the_key_it_says_and_keeps_its_spelling() {
 }
 
 #[test]
-fn keys_that_no_string_can_hold_survive_unseen() {
+fn keys_with_lone_surrogates_are_hidden_and_kept() {
     let mut document = parse(r#"{"cookie":{},"\ud83d":1,"\ud83d":2,"x\udc00y":3}"#);
     assert!(document.keys().is_empty());
     assert_eq!(document.get("\u{fffd}"), None);
@@ -271,7 +271,7 @@ fn a_new_session_is_written_as_express_writes_it() {
 }
 
 #[test]
-fn another_cookie_changes_the_cookie_alone() {
+fn setting_the_cookie_changes_no_other_entry() {
     let mut document = parse(EXPRESS);
     document.set_cookie(document.cookie().clone());
     assert!(document.is_untouched);
@@ -292,7 +292,7 @@ fn a_clone_is_independent() {
 }
 
 #[test]
-fn what_express_could_not_load_is_corrupt() {
+fn a_document_that_express_could_not_load_is_corrupt() {
     use CorruptDocument::{NoCookie, NotAnObject, NotJson, NotUtf8};
     for (data, why) in [
         (&b"{\"cookie\":{},\"a\":\"\xff\"}"[..], NotUtf8),

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_than_half_of_the_target_is_deleted_at_the_operators_word_alone() {
+    fn deleting_more_than_half_of_the_target_needs_the_operators_consent() {
         let may = |alone, sessions, agreed| {
             let survey = CopySurvey {
                 used: 0,

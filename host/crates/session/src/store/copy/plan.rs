@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_expiry_in_the_target_is_a_visit_there() {
+    fn a_row_with_a_later_expiry_in_the_target_is_left_unchanged() {
         let row = record("{}");
         let visited = |row: &SessionRecord| SessionRecord {
             expires_at_s: row.expires_at_s + 60,

@@ -1,6 +1,6 @@
 //! The progress of a copy: figures that one task sets and another task shows. Knows no store.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 
 /// The progress of a copy, for the task that shows it.
 #[derive(Debug, Default)]
@@ -20,11 +20,11 @@ pub struct CopyProgressReading {
 impl CopyProgress {
     /// Returns the current figures.
     pub fn read(&self) -> CopyProgressReading {
-        *self.lock()
+        *self.0.lock()
     }
 
     pub(crate) fn begin(&self, phase: &'static str, total: Option<u64>) {
-        *self.lock() = CopyProgressReading {
+        *self.0.lock() = CopyProgressReading {
             phase,
             done: 0,
             total,
@@ -32,11 +32,6 @@ impl CopyProgress {
     }
 
     pub(crate) fn advance(&self, by: u64) {
-        self.lock().done += by;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CopyProgressReading> {
-        // No code panics in the middle of a change of it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().done += by;
     }
 }

@@ -2,8 +2,9 @@
 //! whether calls failed, not their content or the reason.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use cloakroom_base::limits::{STORE_CALM_MAX, STORE_CALM_MIN};
 
@@ -64,7 +65,7 @@ impl Outage {
 
     /// Records a failed call.
     pub(crate) fn failed(&self, side: StoreSide, now: Instant) -> Option<OutageChange> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let calm = state.calm(now);
         let is_new = state.failing.is_none();
         let failing = state.failing.get_or_insert(FailingState {
@@ -84,7 +85,7 @@ impl Outage {
 
     /// Records a successful call. Callers may skip this while [`Outage::is_failing`] is false.
     pub(crate) fn answered(&self, side: StoreSide, now: Instant) -> Option<OutageChange> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let failing = state.failing.as_mut()?;
         *failing.side(side) = false;
         if failing.reads_fail || failing.writes_fail {
@@ -133,7 +134,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn ten_thousand_failed_calls_are_two_pieces_of_news() {
+    fn an_outage_is_reported_once_at_its_start_and_once_at_its_end() {
         let outage = Outage::default();
         let start = Instant::now();
         assert_eq!(
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_fails_every_other_second_is_told_ever_less() {
+    fn repeated_outages_are_reported_less_and_less_often() {
         let outage = Outage::default();
         let start = Instant::now();
         let mut told = 0;
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_without_a_failure_makes_it_quick_again() {
+    fn after_an_hour_without_failure_outages_are_reported_promptly_again() {
         let outage = Outage::default();
         let mut now = Instant::now();
         for _ in 0..2 {

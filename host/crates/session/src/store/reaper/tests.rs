@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::record::{SessionId, SessionRecord};
+use crate::record::SessionId;
+use crate::store::layer;
 use crate::store::memory::MemoryStore;
-use crate::store::{Commit, CommitVerdict, StoreErrorKind, StoreFuture, Touch};
+use crate::store::{StoreErrorKind, StoreFuture};
 
 /// The arguments and the result of one reap call.
 #[derive(Debug, PartialEq)]
@@ -27,29 +28,9 @@ struct FlakyStore {
     calls: mpsc::UnboundedSender<Call>,
 }
 
-impl SessionStore for FlakyStore {
-    fn load_many<'a>(
-        &'a self,
-        ids: &'a [SessionId],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        self.memory.load_many(ids, now_s)
-    }
-
-    fn commit_many<'a>(
-        &'a self,
-        commits: &'a [Commit],
-        now_s: i64,
-    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
-        self.memory.commit_many(commits, now_s)
-    }
-
-    fn touch_many<'a>(
-        &'a self,
-        touches: &'a [Touch],
-        now_s: i64,
-    ) -> StoreFuture<'a, Result<(), StoreError>> {
-        self.memory.touch_many(touches, now_s)
+impl layer::StoreLayer for FlakyStore {
+    fn inner(&self) -> &dyn SessionStore {
+        &self.memory
     }
 
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
@@ -73,10 +54,6 @@ impl SessionStore for FlakyStore {
             });
             result
         })
-    }
-
-    fn keeps_tokens(&self) -> bool {
-        true
     }
 }
 
@@ -126,7 +103,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn batches_follow_each_other_until_one_is_short() {
+async fn the_reaper_repeats_batches_until_one_is_not_full() {
     let mut fixture = Fixture::start(7, 0);
 
     let reaped = [
@@ -140,7 +117,7 @@ async fn batches_follow_each_other_until_one_is_short() {
 }
 
 #[tokio::test]
-async fn the_next_run_sees_what_has_expired_meanwhile() {
+async fn the_next_reaper_run_deletes_rows_that_have_expired_since() {
     let mut fixture = Fixture::start(0, 0);
     assert_eq!(fixture.next_reaped().await, Some(0));
 
@@ -184,7 +161,7 @@ fn jitter_stays_within_a_tenth_and_spreads() {
 }
 
 #[test]
-fn trouble_is_news_once_and_its_end_too() {
+fn the_start_and_the_end_of_reaper_failures_are_reported_once() {
     let mut rhythm = ReaperSchedule::new(Duration::from_secs(60));
 
     assert_eq!(rhythm.after_success(), ReaperNews::Nothing);

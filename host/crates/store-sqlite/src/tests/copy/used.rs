@@ -29,8 +29,8 @@ async fn a_target_that_was_visited_is_noticed_and_its_expiry_stays() {
     };
     both.target.store.touch_many(&[visit], NOW_S).await.unwrap();
     assert_eq!(both.survey().await.used, 1);
-    let tally = both.copy().await;
-    assert_eq!((tally.newer, tally.extended), (1, 0));
+    let totals = both.copy().await;
+    assert_eq!((totals.newer, totals.extended), (1, 0));
     let row = both.target.row(&id).await.unwrap();
     assert_eq!(row.expires_at_s, NOW_S + 7200);
 }
@@ -57,7 +57,7 @@ async fn a_row_without_a_common_commit_is_left_alone_where_it_ends_later() {
 }
 
 #[tokio::test]
-async fn what_the_target_alone_has_is_counted_before_it_is_deleted() {
+async fn rows_only_in_the_target_are_counted_before_they_are_deleted() {
     let both = Both::open();
     both.source.create(&text(1)).await;
     for n in 0..3 {
@@ -71,8 +71,8 @@ async fn what_the_target_alone_has_is_counted_before_it_is_deleted() {
     assert_eq!(both.survey().await, expected);
     assert!(!expected.may_delete(None) && expected.may_delete(Some(3)));
     both.copy().await;
-    let mut tally = CopyTotals::default();
-    both.copying().remove(2, &mut tally).await.unwrap();
-    assert_eq!(tally.removed, 2, "no more than was agreed on");
+    let mut totals = CopyTotals::default();
+    both.copying().remove(2, &mut totals).await.unwrap();
+    assert_eq!(totals.removed, 2, "no more than was agreed on");
     assert_eq!(both.verify().await.extra, 1);
 }

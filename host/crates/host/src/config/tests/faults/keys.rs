@@ -3,7 +3,7 @@
 use super::assert_each;
 
 #[test]
-fn unknown_keys_are_sent_where_they_belong() {
+fn unknown_keys_are_refused_with_their_right_section_or_spelling() {
     assert_each(&[
         (
             "lissten = \"x\"",
@@ -118,7 +118,7 @@ fn unknown_keys_are_sent_where_they_belong() {
 }
 
 #[test]
-fn wrong_types_are_told_with_what_to_write() {
+fn values_of_a_wrong_type_are_refused_with_a_correct_example() {
     assert_each(&[
         (
             "listen = 3000",

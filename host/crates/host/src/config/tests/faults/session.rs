@@ -203,7 +203,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
 }
 
 #[test]
-fn a_prefix_of_the_cookies_name_is_held_to_its_promises() {
+fn the_requirements_of_a_cookie_name_prefix_are_enforced() {
     assert_faults(
         &with_guest(
             "[session]\nname = \"__Host-id\"\n[session.cookie]\npath = \"/shop\"\ndomain = \"x.example\"",
@@ -231,7 +231,7 @@ fn a_prefix_of_the_cookies_name_is_held_to_its_promises() {
 }
 
 #[test]
-fn secrets_are_strong_and_stand_elsewhere() {
+fn weak_secrets_and_secrets_in_clear_text_are_refused() {
     let faults = |text: &str, variables: [(&str, &str); 2]| {
         let faults = Read::with(&with_guest(text), CliOptions::default(), &variables).faults();
         let all = faults.join("\n");

@@ -4,7 +4,7 @@ use super::{Expected, assert_faults};
 use crate::config::tests::{Read, with_guest};
 
 #[test]
-fn bad_stores_are_told_without_their_password() {
+fn invalid_stores_are_reported_without_their_password() {
     let secrets = "[session]\nsecrets = [\"env:SECRET\"]\n[store]\n";
     let cases: [(&str, Expected<'_>); 20] = [
         (

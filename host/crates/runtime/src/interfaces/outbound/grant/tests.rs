@@ -41,7 +41,7 @@ fn only_granted_hosts_and_ports_are_reached() {
 }
 
 #[test]
-fn a_star_grants_the_names_below_and_not_the_name_itself() {
+fn a_wildcard_grants_subdomains_but_not_the_domain_itself() {
     assert!(reaches("*.example.com", "https://a.b.example.com/"));
     assert!(!reaches("*.example.com", "https://example.com/"));
     assert!(!reaches("*.example.com", "https://badexample.com/"));
@@ -132,7 +132,7 @@ fn a_host_is_the_same_in_every_spelling() {
 /// An address is matched as that address in every spelling: never as a name that a pattern matches, nor as another
 /// address.
 #[test]
-fn an_address_is_an_address_in_every_spelling() {
+fn an_ip_address_in_any_spelling_matches_only_as_that_address() {
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..2_000 {
         let octets = [(); 4].map(|()| random.u8(..));
@@ -218,7 +218,7 @@ fn a_host_that_is_too_long_is_refused_before_it_is_parsed() {
 }
 
 #[test]
-fn what_may_be_private_is_an_address_localhost_and_what_says_so() {
+fn only_ip_addresses_localhost_and_private_grants_may_be_private() {
     let hosts = granted("10.0.0.1 localhost LOCALHOST.:81 api.test *.below.test *.localhost [::1]");
     for (uri, private) in [
         ("http://10.0.0.1/", true),
@@ -241,7 +241,7 @@ fn what_may_be_private_is_an_address_localhost_and_what_says_so() {
 }
 
 #[test]
-fn of_two_grants_the_wider_one_counts() {
+fn of_two_matching_grants_the_wider_one_applies() {
     let narrow: OutboundHost = "api.test".parse().unwrap();
     let wide: OutboundHost = "*.test".parse().unwrap();
     let both = [narrow.clone(), wide.clone().with_private(true)];

@@ -7,7 +7,7 @@ fn is_full(outcome: &Result<Response<WasiBody>, ExchangeError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_guest_at_its_bound_waits_for_a_moment_and_leaves_the_others_alone() {
+async fn a_guest_at_its_connection_limit_does_not_affect_other_guests() {
     let server = Server::start(&[STALLS]).await;
     let pool = pool(8);
     let (hoarder, other) = (GuestPool::new(&pool, 3), GuestPool::new(&pool, 3));
@@ -26,7 +26,7 @@ async fn a_guest_at_its_bound_waits_for_a_moment_and_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn all_guests_together_have_no_more_than_the_hosts_bound() {
+async fn all_guests_together_stay_within_the_hosts_connection_limit() {
     let server = Server::start(&[STALLS]).await;
     let pool = pool(3);
     let guests = [(); 4].map(|()| GuestPool::new(&pool, 3));
@@ -42,7 +42,7 @@ async fn all_guests_together_have_no_more_than_the_hosts_bound() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_of_another_guest_gives_way_at_the_hosts_bound() {
+async fn at_the_hosts_limit_an_idle_connection_of_another_guest_is_closed() {
     let server = Server::start(&[OK; 9]).await;
     let pool = pool(2);
     let guests = [(); 6].map(|()| GuestPool::new(&pool, 2));
@@ -58,7 +58,7 @@ async fn an_idle_connection_of_another_guest_gives_way_at_the_hosts_bound() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_to_another_server_gives_way_at_the_guests_bound() {
+async fn at_the_guests_limit_an_idle_connection_to_another_server_is_closed() {
     let servers = [Server::start(&[OK; 9]).await, Server::start(&[OK; 9]).await];
     let guest = GuestPool::new(&pool(8), 1);
     for server in servers.iter().cycle().take(6) {
@@ -85,7 +85,7 @@ async fn a_call_that_waits_gets_the_connection_that_becomes_free() {
 }
 
 #[tokio::test]
-async fn calls_to_many_servers_take_turns_at_the_guests_bound() {
+async fn calls_to_several_servers_share_the_guests_connection_limit() {
     let servers = [
         Server::start(&[OK; 9]).await,
         Server::start(&[OK; 9]).await,
@@ -103,7 +103,7 @@ async fn calls_to_many_servers_take_turns_at_the_guests_bound() {
 }
 
 #[tokio::test]
-async fn a_call_that_stopped_waiting_keeps_no_place() {
+async fn a_call_that_stopped_waiting_holds_no_place_in_the_queue() {
     let server = Server::start(&[OK; 9]).await;
     let silent = Server::start(&[SILENT]).await;
     let guest = GuestPool::new(&pool(8), 1);

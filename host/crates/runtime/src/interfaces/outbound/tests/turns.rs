@@ -1,6 +1,6 @@
 //! The order in which calls get connections: a client with many calls delays itself, but not a visitor with one.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::super::OutboundClient;
 use super::*;
@@ -40,7 +40,7 @@ impl Answered {
         .await
         {
             Ok((answer, _ended)) => {
-                self.0.lock().unwrap().push(number);
+                self.0.lock().push(number);
                 assert_eq!(text(answer).await.unwrap(), "ok");
                 true
             }
@@ -59,7 +59,7 @@ impl Answered {
     /// Asserts that at most one call of the flooding client was answered before the visitor's.
     #[track_caller]
     fn assert_visitor_was_soon(&self) {
-        let order = self.0.lock().unwrap();
+        let order = self.0.lock();
         let place = order.iter().position(|number| *number == VISITOR);
         assert!(place.is_some_and(|place| place <= 1), "{order:?}");
     }
@@ -81,7 +81,7 @@ async fn holder(guest: &Arc<GuestPool>) -> (Response<WasiBody>, Server) {
 }
 
 #[tokio::test]
-async fn a_connection_that_many_calls_of_one_client_wait_for_serves_a_visitor_between_them() {
+async fn a_visitors_call_is_not_starved_by_queued_calls_of_one_client() {
     let server = Server::start(&[OK; 30]).await;
     let guest = GuestPool::new(&pool(8), 1);
     let (held, _silent) = holder(&guest).await;
@@ -97,7 +97,7 @@ async fn a_connection_that_many_calls_of_one_client_wait_for_serves_a_visitor_be
 }
 
 #[tokio::test]
-async fn a_visitor_to_another_server_gets_the_place_of_a_connection_that_many_calls_wait_for() {
+async fn a_visitors_call_to_another_server_is_not_starved_by_queued_calls() {
     let (server, other) = (
         Server::start(&[OK; 30]).await,
         Server::start(&[OK; 30]).await,
@@ -116,7 +116,7 @@ async fn a_visitor_to_another_server_gets_the_place_of_a_connection_that_many_ca
 }
 
 #[tokio::test]
-async fn at_the_hosts_bound_a_visitor_of_another_guest_has_its_turn() {
+async fn at_the_hosts_limit_a_call_of_another_guest_is_not_starved() {
     let server = Server::start(&[OK; 30]).await;
     let pool = pool(1);
     let (busy, quiet) = (GuestPool::new(&pool, 4), GuestPool::new(&pool, 4));
@@ -133,7 +133,7 @@ async fn at_the_hosts_bound_a_visitor_of_another_guest_has_its_turn() {
 }
 
 #[tokio::test]
-async fn a_full_queue_loses_a_call_of_the_client_that_fills_it_and_takes_a_visitors() {
+async fn a_full_queue_evicts_a_call_of_its_busiest_client_for_a_visitors_call() {
     const CALLS: usize = OUTBOUND_WAITERS_MAX + 10;
     let server = Server::start(&[OK; CALLS]).await;
     let guest = GuestPool::new(&pool(8), 1);
@@ -149,15 +149,15 @@ async fn a_full_queue_loses_a_call_of_the_client_that_fills_it_and_takes_a_visit
 }
 
 #[test]
-fn a_call_waits_for_a_connection_as_long_as_it_says_and_no_longer_than_it_may() {
-    let patience = Duration::from_secs(9);
+fn a_call_waits_for_a_connection_for_its_own_timeout_up_to_a_maximum() {
+    let timeout_max = Duration::from_secs(9);
     let outbound = OutboundClient {
         hosts: Arc::new([]),
-        account: RequestAccounting::none(),
+        accounting: RequestAccounting::none(),
         tally: MemoryTally::new(1 << 20),
         pool: guest(),
         calls_max: 1,
-        patience,
+        timeout_max,
     };
     let wait = |connect_timeout: Option<Duration>| {
         let options = wasmtime_wasi_http::RequestOptions {

@@ -8,28 +8,28 @@ use super::*;
 use crate::run::concurrency::ConcurrencyLimit;
 
 /// Returns limits with this many slots for the guest, and more than enough for the pool.
-fn gates(places: usize) -> ConcurrencyLimits {
-    let gate = |places| {
+fn limits(places: usize) -> ConcurrencyLimits {
+    let limit = |places| {
         Arc::new(ConcurrencyLimit::new(
             places,
             1 << 10,
             Duration::from_secs(60),
         ))
     };
-    ConcurrencyLimits::new(gate(places), gate(1 << 10))
+    ConcurrencyLimits::new(limit(places), limit(1 << 10))
 }
 
 /// Starts `count` runs that wait. Run n has waited for a minute, in which its client moved n bytes.
-async fn waiting(gates: &ConcurrencyLimits, count: usize) -> Vec<(InstancePermit, RunClient)> {
+async fn waiting(limits: &ConcurrencyLimits, count: usize) -> Vec<(InstancePermit, RunClient)> {
     let mut runs = Vec::new();
     for bytes in 0..count {
-        let permit = gates.enter(None, None).await.unwrap();
-        let mut client = RunClient::of(&permit, gates, None);
+        let permit = limits.enter(None, None).await.unwrap();
+        let mut client = RunClient::of(&permit, limits, None);
         assert!(poll(&mut client, bytes).is_pending());
         runs.push((permit, client));
     }
-    for gate in [&gates.guest, &gates.pool] {
-        for (_, wait) in gate.clients.lock().waits.iter_mut() {
+    for limit in [&limits.guest, &limits.pool] {
+        for (_, wait) in limit.clients.0.lock().waits.iter_mut() {
             wait.waited = Duration::from_secs(60);
         }
     }
@@ -51,54 +51,54 @@ fn cut(runs: &mut [(InstancePermit, RunClient)]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn only_half_of_the_places_may_wait_while_others_queue_and_the_slowest_go() {
-    let gates = gates(8);
-    let mut runs = waiting(&gates, 7).await;
-    gates.guest.clients.make_room(8, 0);
+async fn while_requests_queue_slow_clients_keep_at_most_half_of_the_slots() {
+    let limits = limits(8);
+    let mut runs = waiting(&limits, 7).await;
+    limits.guest.clients.make_room(8, 0);
     assert_eq!(cut(&mut runs), [0_usize; 0], "no request queues");
-    gates.guest.clients.make_room(8, 1);
+    limits.guest.clients.make_room(8, 1);
     assert_eq!(cut(&mut runs), [0], "one request queues");
-    gates.guest.clients.make_room(8, 1);
+    limits.guest.clients.make_room(8, 1);
     assert_eq!(cut(&mut runs), [0], "its place is about to be free");
-    gates.guest.clients.make_room(8, 50);
+    limits.guest.clients.make_room(8, 50);
     assert_eq!(cut(&mut runs), [0, 1, 2], "half of the places is theirs");
 }
 
 #[tokio::test]
-async fn a_wait_that_is_over_or_has_just_begun_is_never_cut() {
-    let gates = gates(4);
-    let mut runs = waiting(&gates, 3).await;
-    runs[0].1.go_on().unwrap();
-    gates.guest.clients.make_room(4, 50);
-    assert_eq!(gates.guest.clients.lock().leaving, 0, "two of four wait");
-    for (_, wait) in gates.guest.clients.lock().waits.iter_mut() {
+async fn a_client_wait_that_has_ended_or_just_begun_is_never_cut() {
+    let limits = limits(4);
+    let mut runs = waiting(&limits, 3).await;
+    runs[0].1.resume().unwrap();
+    limits.guest.clients.make_room(4, 50);
+    assert_eq!(limits.guest.clients.0.lock().leaving, 0, "two of four wait");
+    for (_, wait) in limits.guest.clients.0.lock().waits.iter_mut() {
         wait.waited = Duration::ZERO;
     }
     assert!(poll(&mut runs[0].1, 0).is_pending());
-    gates.guest.clients.make_room(4, 50);
+    limits.guest.clients.make_room(4, 50);
     assert_eq!(cut(&mut runs), [0_usize; 0]);
 }
 
 #[tokio::test]
-async fn the_only_place_is_kept_by_a_client_that_moves_and_lost_by_one_that_does_not() {
+async fn a_client_keeps_the_only_slot_only_at_a_minimum_transfer_rate() {
     for (bytes, is_cut) in [(0, true), ((60 * 60) << 10, true), ((60 * 70) << 10, false)] {
-        let gates = gates(1);
-        let mut runs = waiting(&gates, 1).await;
+        let limits = limits(1);
+        let mut runs = waiting(&limits, 1).await;
         let client = &mut runs[0].1;
         let mut poll = || client.poll_wait(bytes, &mut Context::from_waker(Waker::noop()));
         assert!(poll().is_pending());
-        gates.guest.clients.make_room(1, 1);
+        limits.guest.clients.make_room(1, 1);
         assert_eq!(poll().is_ready(), is_cut, "{bytes} bytes in a minute");
     }
 }
 
 #[tokio::test]
-async fn a_request_that_queues_gets_the_place_of_a_client_that_is_cut() {
-    let gates = gates(2);
-    let mut runs = waiting(&gates, 2).await;
+async fn a_queued_request_gets_the_slot_of_a_client_that_is_cut() {
+    let limits = limits(2);
+    let mut runs = waiting(&limits, 2).await;
     let queued = tokio::spawn({
-        let gates = gates.clone();
-        async move { gates.enter(None, None).await.map(drop) }
+        let limits = limits.clone();
+        async move { limits.enter(None, None).await.map(drop) }
     });
     let (permit, mut slowest) = runs.remove(0);
     let why = std::future::poll_fn(|cx| slowest.poll_wait(0, cx)).await;
@@ -106,6 +106,6 @@ async fn a_request_that_queues_gets_the_place_of_a_client_that_is_cut() {
     drop((permit, slowest));
     queued.await.unwrap().unwrap();
     drop(runs);
-    let waits = gates.guest.clients.lock();
+    let waits = limits.guest.clients.0.lock();
     assert_eq!((waits.waiting, waits.leaving, waits.waits.len()), (0, 0, 0));
 }

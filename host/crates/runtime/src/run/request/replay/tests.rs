@@ -26,7 +26,7 @@ async fn text(reader: BodyReader) -> Result<String, Error> {
 }
 
 #[tokio::test]
-async fn what_one_run_read_in_part_the_next_reads_whole() {
+async fn a_body_read_in_part_by_one_run_is_replayed_whole_to_the_next() {
     let body = body(&["ab", "cd", "ef"], 100, 100);
     let mut first = body.reader();
     assert_eq!(
@@ -40,12 +40,12 @@ async fn what_one_run_read_in_part_the_next_reads_whole() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_what_is_kept_is_read_once() {
+async fn a_body_beyond_the_replay_limit_can_be_read_only_once() {
     let body = body(&["ab", "cd"], 100, 3);
     assert!(!body.is_gone());
     assert_eq!(text(body.reader()).await.unwrap(), "abcd");
     assert!(body.is_gone());
-    assert_eq!(body.state(), RequestBodyState::Sound);
+    assert_eq!(body.state(), RequestBodyState::Intact);
     assert!(text(body.reader()).await.is_err());
 }
 
@@ -60,7 +60,7 @@ async fn a_body_beyond_its_limit_fails_while_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_is_an_error_and_the_body_is_gone() {
+async fn a_disconnected_client_is_an_error_and_ends_the_replay() {
     let frames: Frames = vec![
         Ok(Frame::data(Bytes::from_static(b"ab"))),
         Err(std::io::Error::other("reset")),
@@ -74,7 +74,7 @@ async fn a_client_that_hangs_up_is_an_error_and_the_body_is_gone() {
 }
 
 #[tokio::test]
-async fn trailers_come_with_every_run() {
+async fn trailers_are_replayed_to_every_run() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", "1".parse().unwrap());
     let body = ReplayBody::new(
@@ -91,7 +91,7 @@ async fn trailers_come_with_every_run() {
 }
 
 #[tokio::test]
-async fn an_earlier_runs_reader_takes_nothing_from_the_next() {
+async fn the_reader_of_an_earlier_run_takes_no_bytes_from_the_next() {
     let body = body(&["ab", "cd"], 100, 100);
     let mut old = body.reader();
     let new = body.reader();
@@ -100,7 +100,7 @@ async fn an_earlier_runs_reader_takes_nothing_from_the_next() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_ended_is_let_go_of_though_somebody_holds_it() {
+async fn an_ended_body_is_released_while_a_reader_still_exists() {
     let (held, source) = (Arc::new(()), stream::pending::<Frames>());
     let witness = Arc::clone(&held);
     let source = source.flat_map(move |frames| {
@@ -120,7 +120,7 @@ async fn a_body_that_was_ended_is_let_go_of_though_somebody_holds_it() {
 }
 
 #[tokio::test]
-async fn no_body_is_an_end_at_once() {
+async fn an_empty_body_ends_immediately() {
     let body = ReplayBody::new(Empty::new(), 10, 10);
     assert!(body.reader().is_end_stream());
     assert_eq!(text(body.reader()).await.unwrap(), "");
@@ -135,7 +135,7 @@ fn failing(error: impl StdError + Send + Sync + 'static) -> ReplayBody {
 }
 
 #[tokio::test]
-async fn what_is_read_ahead_is_there_for_each_run_and_the_rest_for_one() {
+async fn bytes_read_ahead_are_replayed_and_the_rest_is_read_only_once() {
     let body = body(&["ab", "cd", "ef", "gh"], 100, 5);
     body.read_ahead().await.unwrap();
     assert!(!body.has_come(), "a piece is left");
@@ -155,7 +155,7 @@ async fn what_is_read_ahead_is_there_for_each_run_and_the_rest_for_one() {
 }
 
 #[tokio::test]
-async fn a_client_that_fails_before_the_guest_is_told_apart() {
+async fn each_client_failure_during_read_ahead_has_its_own_error() {
     let failure = async |body: ReplayBody| body.read_ahead().await.unwrap_err();
     let broken = failing(std::io::Error::other("reset"));
     assert_eq!(failure(broken).await, GuestFailure::RequestBodyBrokeOff);
@@ -168,7 +168,7 @@ async fn a_client_that_fails_before_the_guest_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes() {
+async fn a_body_is_awaited_after_an_empty_read_until_bytes_arrive() {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<&'static [u8]>();
     let frames = stream::poll_fn(move |cx| {
         let piece = |bytes| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(bytes)));
@@ -190,7 +190,7 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
     sender.send(b"a").unwrap();
     assert_eq!(
         (body.is_awaited(), body.state()),
-        (false, RequestBodyState::Sound)
+        (false, RequestBodyState::Intact)
     );
     assert!(poll(&mut reader));
     assert!(!poll(&mut reader));
@@ -200,7 +200,7 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
 }
 
 #[tokio::test]
-async fn a_total_of_what_one_body_costs_at_most_takes_a_body_in_the_smallest_pieces() {
+async fn a_quota_of_one_bodys_largest_cost_admits_a_body_in_tiny_pieces() {
     const PIECE: &str = "0123456789abcdef0123456789abcdef";
     let replay_bytes_max = 256 * PIECE.len();
     // As many tiny pieces as are kept, followed by more.
@@ -212,16 +212,16 @@ async fn a_total_of_what_one_body_costs_at_most_takes_a_body_in_the_smallest_pie
         ..QuotaTotals::default()
     });
     let peer = quotas.peer([127, 0, 0, 1].into()).of_one_request();
-    let place = peer.reserve(QuotaResource::Requests, 1).unwrap();
+    let reservation = peer.reserve(QuotaResource::Requests, 1).unwrap();
 
-    let body = body(&pieces, u64::MAX, replay_bytes_max).charged_to(&place);
+    let body = body(&pieces, u64::MAX, replay_bytes_max).charged_to(&reservation);
 
     assert_eq!(body.read_ahead().await, Ok(()));
     assert!(quotas.used(QuotaResource::RequestBytes) <= cost_max);
 }
 
 #[test]
-fn what_a_body_costs_is_bounded_by_its_own_limit_and_is_nothing_where_none_is_kept() {
+fn the_read_ahead_cost_is_bounded_by_the_body_limit_and_zero_without_replay() {
     let small = read_ahead_cost_max(100, 1 << 20, 16 << 10);
     assert_eq!(small, 100 + (100 / 32 + 1024) * PIECE_COST);
     assert_eq!(read_ahead_cost_max(u64::MAX, 0, 16 << 10), 0);
@@ -234,18 +234,18 @@ fn payers() -> (Arc<Quotas>, impl Fn() -> Reservation) {
         ..QuotaTotals::default()
     });
     let peer = quotas.peer([127, 0, 0, 1].into());
-    let place = move || {
+    let reservation = move || {
         let peer = peer.clone().of_one_request();
         peer.reserve(QuotaResource::Requests, 1).unwrap()
     };
-    (quotas, place)
+    (quotas, reservation)
 }
 
 #[tokio::test]
-async fn what_is_kept_is_paid_for_until_it_is_let_go_of() {
-    let (quotas, place) = payers();
+async fn kept_body_bytes_are_charged_until_they_are_released() {
+    let (quotas, reservation) = payers();
     let used = || quotas.used(QuotaResource::RequestBytes);
-    let places = [place(), place(), place()];
+    let places = [reservation(), reservation(), reservation()];
     let kept = body(&["ab", "cd"], 100, 100).charged_to(&places[0]);
     kept.read_ahead().await.unwrap();
     assert_eq!(used(), 4 + 2 * PIECE_COST);
@@ -271,10 +271,10 @@ async fn what_is_kept_is_paid_for_until_it_is_let_go_of() {
 }
 
 #[tokio::test]
-async fn what_a_run_has_read_gives_way_and_the_run_goes_on() {
-    let (quotas, place) = payers();
-    let place = place();
-    let body = body(&["ab", "cd", "ef", "gh"], 100, 5).charged_to(&place);
+async fn bytes_that_a_run_has_read_can_be_revoked_while_it_continues() {
+    let (quotas, reservation) = payers();
+    let reservation = reservation();
+    let body = body(&["ab", "cd", "ef", "gh"], 100, 5).charged_to(&reservation);
     body.read_ahead().await.unwrap();
     let mut reader = body.reader();
     let others = [2, 3].map(|last| quotas.peer([127, 0, 0, last].into()));
@@ -285,24 +285,25 @@ async fn what_a_run_has_read_gives_way_and_the_run_goes_on() {
         let frame = reader.frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), expected);
     }
-    assert_eq!(body.lock().kept.len(), 3);
+    assert_eq!(body.0.lock().kept.len(), 3);
 
     let _taken = ask().unwrap();
 
     // The kept pieces are released in a separate task.
     tokio::task::yield_now().await;
-    assert_eq!(body.lock().kept.len(), 0);
+    assert_eq!(body.0.lock().kept.len(), 0);
     assert_eq!(text(reader).await.unwrap(), "gh");
     assert!(body.is_gone());
-    assert_eq!(body.state(), RequestBodyState::Sound);
-    assert!(!place.is_revoked());
+    assert_eq!(body.state(), RequestBodyState::Intact);
+    assert!(!reservation.is_revoked());
 }
 
 #[tokio::test]
-async fn a_queued_request_gives_way_with_its_body() {
-    let (quotas, place) = payers();
-    let (queued, working) = (place(), place());
-    let bodies = [&queued, &working].map(|place| body(&["x"; 7], 100, 100).charged_to(place));
+async fn a_queued_request_is_revoked_together_with_its_body() {
+    let (quotas, reservation) = payers();
+    let (queued, working) = (reservation(), reservation());
+    let bodies =
+        [&queued, &working].map(|reservation| body(&["x"; 7], 100, 100).charged_to(reservation));
     for body in &bodies {
         body.read_ahead().await.unwrap();
     }
@@ -311,7 +312,7 @@ async fn a_queued_request_gives_way_with_its_body() {
     assert!(ask().is_err(), "the host works for both");
     queued.set_phase(RevocablePhase::Queued).unwrap();
     // Queueing the request does not update the remembered refusal, which must expire first.
-    tokio::time::sleep(2 * cloakroom_base::limits::QUOTA_BARREN).await;
+    tokio::time::sleep(2 * cloakroom_base::limits::NOTHING_TO_REVOKE_TIME).await;
     let _taken = ask().unwrap();
     assert!(queued.is_revoked() && !working.is_revoked());
     assert!(bodies[0].is_gone() && !bodies[1].is_gone());

@@ -8,15 +8,15 @@ use cloakroom_tests::browser::Browser;
 use cloakroom_tests::wait::wait_until;
 use reqwest::Method;
 
-use super::{STAYS, Trial, command, project};
+use super::{STAYS, TestControl, command, project};
 
 /// Runs the command to its end. Returns the exit code, standard output and standard error.
-fn ends(folder: &tempfile::TempDir, words: &[&str]) -> (Option<i32>, String, String) {
+fn run_test(folder: &tempfile::TempDir, args: &[&str]) -> (Option<i32>, String, String) {
     let Output {
         status,
         stdout,
         stderr,
-    } = command(folder.path()).args(words).output().unwrap();
+    } = command(folder.path()).args(args).output().unwrap();
     let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
     (status.code(), stdout, stderr)
 }
@@ -32,16 +32,16 @@ async fn wait_for_the_end_of(pid: &str) {
 }
 
 #[test]
-fn its_exit_code_and_its_output_are_the_test_commands_own() {
-    let said = "printf '<%s>' ok ";
-    let folder = project("counter", said, "");
-    let passed = ends(&folder, &["--", "-k", "it's $HOME"]);
+fn the_exit_code_and_the_output_are_those_of_the_test_command() {
+    let script = "printf '<%s>' ok ";
+    let folder = project("counter", script, "");
+    let passed = run_test(&folder, &["--", "-k", "it's $HOME"]);
     assert_eq!(
         passed,
         (Some(0), "<ok><-k><it's $HOME>".to_owned(), String::new())
     );
     let folder = project("counter", "echo two of nine failed >&2; exit 5", "");
-    let failed = ends(&folder, &[]);
+    let failed = run_test(&folder, &[]);
     assert_eq!(
         failed,
         (Some(5), String::new(), "two of nine failed\n".to_owned())
@@ -49,27 +49,27 @@ fn its_exit_code_and_its_output_are_the_test_commands_own() {
 }
 
 #[test]
-fn without_a_build_what_was_built_before_is_tested() {
+fn without_a_build_the_existing_component_is_tested() {
     let folder = project("counter", "exit 0", "");
-    let (code, _, stderr) = ends(&folder, &["--no-build"]);
+    let (code, _, stderr) = run_test(&folder, &["--no-build"]);
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("built.wasm"), "{stderr}");
-    assert_eq!(ends(&folder, &[]).0, Some(0));
+    assert_eq!(run_test(&folder, &[]).0, Some(0));
     std::fs::remove_file(folder.path().join("built.wasm")).unwrap();
     std::fs::write(folder.path().join("built.wasm"), "no component").unwrap();
-    let (code, _, stderr) = ends(&folder, &["--no-build"]);
+    let (code, _, stderr) = run_test(&folder, &["--no-build"]);
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("not a WebAssembly component"), "{stderr}");
 }
 
 #[test]
-fn a_project_that_cannot_be_tested_says_why() {
+fn a_project_that_cannot_be_tested_is_refused_with_the_reason() {
     let folder = project("counter", "exit 0", "");
     let file = folder.path().join("cloakroom.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let run = |text: String| {
         std::fs::write(&file, text).unwrap();
-        let (code, _, stderr) = ends(&folder, &[]);
+        let (code, _, stderr) = run_test(&folder, &[]);
         (code, stderr)
     };
     let (code, stderr) = run(text.replace("test = \"exit 0\"\n", ""));
@@ -99,21 +99,21 @@ fn a_project_that_cannot_be_tested_says_why() {
     assert!(stderr.contains("g was not built"), "{stderr}");
 
     std::fs::remove_file(&file).unwrap();
-    let (code, _, stderr) = ends(&folder, &[]);
+    let (code, _, stderr) = run_test(&folder, &[]);
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("call it in a project's folder"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_the_database_nor_the_secrets_of_the_project_are_needed() {
-    let trial = Trial::with(
+    let control = TestControl::with(
         "counter",
         "[session]\nsecrets = [\"env:NOBODY_SET_THIS\"]\n[store]\nurl = \"mysql://app@127.0.0.1:1/app\"\n\
          password = \"file:/not/there\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"env:NOR_THIS\"",
     );
-    let (_, url) = trial.host().await;
+    let (_, url) = control.host().await;
     assert_eq!(super::count(&Browser::new(), &url).await, "1");
-    let log = trial.running.log();
+    let log = control.running.log();
     assert!(!log.contains("cloakroom: "), "{log}");
 }
 
@@ -124,30 +124,30 @@ async fn sessions_of_the_project_are_left_alone_and_code_is_kept_in_it() {
     command.env_remove("CLOAKROOM_SERVER_CODE_CACHE");
     let running = cloakroom_tests::host::Host::spawn(command, folder);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let trial = Trial { running, client };
-    let (_, url) = trial.host().await;
+    let control = TestControl { running, client };
+    let (_, url) = control.host().await;
     assert_eq!(super::count(&Browser::new(), &url).await, "1");
-    let kept = trial.running.directory.path().join(".cloakroom");
+    let kept = control.running.directory.path().join(".cloakroom");
     let names = std::fs::read_dir(kept).unwrap();
     let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
     assert_eq!(names, ["code"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn guests_print_behind_their_names_and_the_host_is_quiet() {
-    let trial = Trial::of("fixture-session");
-    let (host, url) = trial.host().await;
+async fn guest_output_is_prefixed_with_the_guests_name_and_the_host_is_quiet() {
+    let control = TestControl::of("fixture-session");
+    let (host, url) = control.host().await;
     let browser = Browser::new();
     browser.post(&url, "log milk is missing\nset a 1").await;
-    trial
+    control
         .post(
             &format!("{host}/rivals"),
             serde_json::json!({"set": {"a": 2}}),
         )
         .await;
     browser.post(&url, "log once more\nget a\nset a 3").await;
-    trial.running.wait_for_log("g (run 2): once more\n").await;
-    let log = trial.running.log();
+    control.running.wait_for_log("g (run 2): once more\n").await;
+    let log = control.running.log();
     let lines: Vec<_> = log.lines().skip(1).collect();
     let expected = ["g: milk is missing", "g: once more", "g (run 2): once more"];
     assert_eq!(lines, expected);
@@ -159,12 +159,12 @@ async fn an_interrupt_ends_the_command_with_all_its_processes_and_the_hosts() {
     let folder = project("counter", test, "");
     let running = cloakroom_tests::host::Host::spawn(command(folder.path()), folder);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut trial = Trial { running, client };
-    let (_, url) = trial.host().await;
-    let pid = std::fs::read_to_string(trial.running.directory.path().join("pid")).unwrap();
-    trial.running.signal("INT");
-    let status = trial.running.ended(Duration::from_secs(30)).await;
-    assert_eq!(status.code(), Some(130), "{}", trial.running.log());
+    let mut control = TestControl { running, client };
+    let (_, url) = control.host().await;
+    let pid = std::fs::read_to_string(control.running.directory.path().join("pid")).unwrap();
+    control.running.signal("INT");
+    let status = control.running.ended(Duration::from_secs(30)).await;
+    assert_eq!(status.code(), Some(130), "{}", control.running.log());
     wait_for_the_end_of(pid.trim()).await;
     let gone = Browser::new().try_send(Method::GET, &url, "").await;
     assert!(gone.is_err(), "hosts end with their run");

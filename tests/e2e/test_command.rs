@@ -38,12 +38,12 @@ fn command(folder: &Path) -> Command {
 }
 
 /// A running `cloakroom test`, and a client of its control interface.
-struct Trial {
+struct TestControl {
     running: Host,
     client: reqwest::Client,
 }
 
-impl Trial {
+impl TestControl {
     fn of(guest: &str) -> Self {
         Self::with(guest, "")
     }
@@ -65,28 +65,28 @@ impl Trial {
         let answer = request.body(body).send().await.unwrap();
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap();
-        let said = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        (status, said)
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        (status, value)
     }
 
     async fn get(&self, path: &str) -> Value {
-        let (status, said) = self.call(Method::GET, path, "").await;
-        assert_eq!(status, 200, "{path}: {said}");
-        said
+        let (status, value) = self.call(Method::GET, path, "").await;
+        assert_eq!(status, 200, "{path}: {value}");
+        value
     }
 
-    async fn tell(&self, method: Method, path: &str, body: Value) -> Value {
-        let (status, said) = self.call(method, path, body.to_string()).await;
+    async fn call_ok(&self, method: Method, path: &str, body: Value) -> Value {
+        let (status, value) = self.call(method, path, body.to_string()).await;
         assert!(
             status < 300,
-            "{path}: {status} {said}\n{}",
+            "{path}: {status} {value}\n{}",
             self.running.log()
         );
-        said
+        value
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
-        self.tell(Method::POST, path, body).await
+        self.call_ok(Method::POST, path, body).await
     }
 
     /// Starts a new host. Returns its path in the control interface and its URL.
@@ -108,9 +108,9 @@ async fn count(browser: &Browser, url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hosts_of_one_run_are_apart() {
-    let trial = Trial::of("counter");
-    let ((one, one_url), (other, other_url)) = (trial.host().await, trial.host().await);
+async fn hosts_of_one_test_run_are_isolated_from_each_other() {
+    let control = TestControl::of("counter");
+    let ((one, one_url), (other, other_url)) = (control.host().await, control.host().await);
     let browser = Browser::new();
     assert_eq!(count(&browser, &one_url).await, "1");
     assert_eq!(count(&browser, &one_url).await, "2");
@@ -118,21 +118,21 @@ async fn hosts_of_one_run_are_apart() {
     let same = Browser::with_cookie(&other_url, &cookie);
     assert_eq!(count(&same, &other_url).await, "1", "another store");
 
-    trial
+    control
         .post(&format!("{one}/clock"), json!({"advance_ms": 7}))
         .await;
     let clocks = [one.clone(), other.clone()].map(|host| format!("{host}/clock"));
-    let before = trial.get(&clocks[1]).await;
-    assert_eq!(trial.get(&clocks[1]).await, before, "it stands");
-    assert_eq!(trial.get(&format!("{other}/counts")).await["requests"], 1);
+    let before = control.get(&clocks[1]).await;
+    assert_eq!(control.get(&clocks[1]).await, before, "it stands");
+    assert_eq!(control.get(&format!("{other}/counts")).await["requests"], 1);
     assert_eq!(
-        trial.get(&format!("{one}/counts")).await,
+        control.get(&format!("{one}/counts")).await,
         json!({"requests": 2, "runs": 2, "commits": 2, "conflicts": 0, "reapplies": 0, "reruns": 0})
     );
 
-    let (status, _) = trial.call(Method::DELETE, &one, "").await;
+    let (status, _) = control.call(Method::DELETE, &one, "").await;
     assert_eq!(status, 204);
-    assert_eq!(trial.call(Method::GET, &clocks[0], "").await.0, 404);
+    assert_eq!(control.call(Method::GET, &clocks[0], "").await.0, 404);
     assert_eq!(
         count(&same, &other_url).await,
         "2",
@@ -142,36 +142,40 @@ async fn hosts_of_one_run_are_apart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_moves_on_ends_sessions() {
-    let trial = Trial::with("counter", "[store]\nexpiration = \"1h\"");
-    let (host, url) = trial.host().await;
+    let control = TestControl::with("counter", "[store]\nexpiration = \"1h\"");
+    let (host, url) = control.host().await;
     let browser = Browser::new();
     assert_eq!(count(&browser, &url).await, "1");
-    let start = trial.get(&format!("{host}/clock")).await["now_ms"]
+    let start = control.get(&format!("{host}/clock")).await["now_ms"]
         .as_i64()
         .unwrap();
     let clock = format!("{host}/clock");
-    trial.post(&clock, json!({"advance_ms": 50 * 60_000})).await;
+    control
+        .post(&clock, json!({"advance_ms": 50 * 60_000}))
+        .await;
     assert_eq!(
         count(&browser, &url).await,
         "2",
         "each visit restarts the hour"
     );
-    let stored = trial.get(&format!("{host}/sessions")).await;
+    let stored = control.get(&format!("{host}/sessions")).await;
     let ends_ms = stored[0]["expires_ms"].as_i64().unwrap();
     assert!((ends_ms - start - 110 * 60_000).abs() <= 1000, "{stored}");
 
-    let moved = trial.post(&clock, json!({"advance_ms": 61 * 60_000})).await;
+    let moved = control
+        .post(&clock, json!({"advance_ms": 61 * 60_000}))
+        .await;
     assert_eq!(moved["now_ms"], start + 111 * 60_000);
-    assert_eq!(trial.get(&format!("{host}/sessions")).await, json!([]));
+    assert_eq!(control.get(&format!("{host}/sessions")).await, json!([]));
     assert_eq!(count(&browser, &url).await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rivals_commit_makes_the_guest_run_again_and_nothing_is_lost() {
-    let trial = Trial::of("counter");
-    let (host, url) = trial.host().await;
+    let control = TestControl::of("counter");
+    let (host, url) = control.host().await;
     let browser = Browser::new();
-    trial
+    control
         .post(
             &format!("{host}/rivals"),
             json!({"set": {"num": 41, "by": "rival"}}),
@@ -183,73 +187,77 @@ async fn a_rivals_commit_makes_the_guest_run_again_and_nothing_is_lost() {
         "a new session has no rival"
     );
     assert_eq!(count(&browser, &url).await, "42");
-    let counts = trial.get(&format!("{host}/counts")).await;
+    let counts = control.get(&format!("{host}/counts")).await;
     let expected = json!({"requests": 2, "runs": 3, "commits": 2, "conflicts": 1, "reapplies": 0, "reruns": 1});
     assert_eq!(counts, expected);
 
     // The guest has not read the changed values, so it does not run again.
-    trial
+    control
         .post(
             &format!("{host}/rivals"),
             json!({"set": {"more": [1]}, "delete": ["by"]}),
         )
         .await;
     assert_eq!(count(&browser, &url).await, "43");
-    let counts = trial.get(&format!("{host}/counts")).await;
+    let counts = control.get(&format!("{host}/counts")).await;
     assert_eq!(
         [&counts["reapplies"], &counts["reruns"], &counts["runs"]],
         [1, 1, 4]
     );
-    let stored = trial.get(&format!("{host}/sessions")).await;
+    let stored = control.get(&format!("{host}/sessions")).await;
     assert_eq!(stored[0]["data"], json!({"num": 43, "more": [1]}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_a_rival_destroyed_is_not_written_back() {
-    let trial = Trial::of("counter");
-    let (host, url) = trial.host().await;
+    let control = TestControl::of("counter");
+    let (host, url) = control.host().await;
     let browser = Browser::new();
     assert_eq!(count(&browser, &url).await, "1");
-    trial
+    control
         .post(&format!("{host}/rivals"), json!({"destroy": true}))
         .await;
     assert_eq!(count(&browser, &url).await, "1", "run again without it");
-    assert_eq!(trial.get(&format!("{host}/sessions")).await, json!([]));
+    assert_eq!(control.get(&format!("{host}/sessions")).await, json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_down_is_a_503_and_the_session_is_there_again_afterwards() {
-    let trial = Trial::of("counter");
-    let (host, url) = trial.host().await;
+    let control = TestControl::of("counter");
+    let (host, url) = control.host().await;
     let browser = Browser::new();
     assert_eq!(count(&browser, &url).await, "1");
     let store = format!("{host}/store");
-    trial.tell(Method::PUT, &store, json!({"up": false})).await;
+    control
+        .call_ok(Method::PUT, &store, json!({"up": false}))
+        .await;
     assert_eq!(count(&browser, &url).await, "503");
     assert_eq!(
         count(&Browser::new(), &url).await,
         "503",
         "nor is there room for a new one"
     );
-    trial.tell(Method::PUT, &store, json!({"up": true})).await;
+    control
+        .call_ok(Method::PUT, &store, json!({"up": true}))
+        .await;
     assert_eq!(count(&browser, &url).await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guests_are_swapped_and_a_bad_one_is_refused_with_the_reason() {
-    let trial = Trial::of("counter");
-    let (host, url) = trial.host().await;
+    let control = TestControl::of("counter");
+    let (host, url) = control.host().await;
     let swap = format!("{host}/swap");
     let browser = Browser::new();
     assert_eq!(count(&browser, &url).await, "1");
     assert_eq!(
-        trial.post(&swap, json!({})).await["version"],
+        control.post(&swap, json!({})).await["version"],
         2,
         "the same component again"
     );
     assert_eq!(count(&browser, &url).await, "2", "its sessions outlive it");
 
-    let folder = trial.running.directory.path();
+    let folder = control.running.directory.path();
     std::fs::write(folder.join("next.wasm"), hello(7)).unwrap();
     std::fs::write(folder.join("bad.wasm"), "no component").unwrap();
     for (component, reason) in [
@@ -259,22 +267,22 @@ async fn guests_are_swapped_and_a_bad_one_is_refused_with_the_reason() {
         ),
         ("absent.wasm", "absent.wasm"),
     ] {
-        let told = json!({"component": component}).to_string();
-        let (status, said) = trial.call(Method::POST, &swap, told).await;
-        assert_eq!(status, 422, "{said}");
-        assert!(said["error"].as_str().unwrap().contains(reason), "{said}");
+        let request = json!({"component": component}).to_string();
+        let (status, value) = control.call(Method::POST, &swap, request).await;
+        assert_eq!(status, 422, "{value}");
+        assert!(value["error"].as_str().unwrap().contains(reason), "{value}");
     }
     assert_eq!(
         count(&browser, &url).await,
         "3",
         "the live version still serves"
     );
-    trial
+    control
         .post(&swap, json!({"guest": "g", "component": "next.wasm"}))
         .await;
     let answer = browser.get(&format!("{url}/")).await.text;
     assert_eq!(answer, cloakroom_tests::versions::answer(7));
-    trial.post(&swap, json!({})).await;
+    control.post(&swap, json!({})).await;
     assert_eq!(
         count(&browser, &url).await,
         "4",
@@ -283,15 +291,15 @@ async fn guests_are_swapped_and_a_bad_one_is_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_may_be_there_before_the_first_request() {
-    let trial = Trial::with(
+async fn a_session_can_be_created_before_the_first_request() {
+    let control = TestControl::with(
         "fixture-session",
         "[session]\nname = \"sid\"\n[session.cookie]\nmax_age = \"1h\"\nsecure = true",
     );
-    let (host, url) = trial.host().await;
+    let (host, url) = control.host().await;
     let sessions = format!("{host}/sessions");
     let data = json!({"user": {"name": "ada"}, "num": 1});
-    let cookie = trial.post(&sessions, json!({"data": data})).await["cookie"].clone();
+    let cookie = control.post(&sessions, json!({"data": data})).await["cookie"].clone();
     let cookie = cookie.as_str().unwrap();
     assert!(cookie.starts_with("sid=s%3A"), "{cookie}");
     let browser = Browser::with_cookie(&url, cookie);
@@ -302,7 +310,7 @@ async fn a_session_may_be_there_before_the_first_request() {
         "{}",
         answer.text
     );
-    let stored = trial.get(&sessions).await;
+    let stored = control.get(&sessions).await;
     assert_eq!(
         stored[0]["data"],
         json!({"user": {"name": "ada"}, "num": 3})
@@ -319,17 +327,17 @@ async fn a_session_may_be_there_before_the_first_request() {
             "a session may have 65536",
         ),
     ] {
-        let told = json!({"data": data}).to_string();
-        let (status, said) = trial.call(Method::POST, &sessions, told).await;
-        assert_eq!(status, 422, "{said}");
-        assert!(said["error"].as_str().unwrap().contains(wrong), "{said}");
+        let request = json!({"data": data}).to_string();
+        let (status, value) = control.call(Method::POST, &sessions, request).await;
+        assert_eq!(status, 422, "{value}");
+        assert!(value["error"].as_str().unwrap().contains(wrong), "{value}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_calls_are_told_what_is_wrong_and_where() {
-    let trial = Trial::of("counter");
-    let (host, _) = trial.host().await;
+async fn invalid_calls_of_a_test_are_refused_with_reason_and_position() {
+    let control = TestControl::of("counter");
+    let (host, _) = control.host().await;
     let at = |part: &str| format!("{host}/{part}");
     let large = "x".repeat((1 << 20) + 1);
     let cases = [
@@ -410,16 +418,16 @@ async fn bad_calls_are_told_what_is_wrong_and_where() {
         ),
     ];
     for (method, path, body, status, sentence) in cases {
-        let (was, said) = trial.call(method.clone(), &path, body.to_owned()).await;
-        assert_eq!(was, status, "{method} {path}: {said}");
-        let error = said["error"].as_str().expect("a sentence");
+        let (was, value) = control.call(method.clone(), &path, body.to_owned()).await;
+        assert_eq!(was, status, "{method} {path}: {value}");
+        let error = value["error"].as_str().expect("a sentence");
         assert!(error.contains(sentence), "{method} {path}: {error}");
     }
 
-    let page = trial.client.post(trial.running.url("/hosts"));
+    let page = control.client.post(control.running.url("/hosts"));
     let page = page.header("origin", "http://evil.example").send().await;
     assert_eq!(page.unwrap().status(), 403, "no web page drives it");
-    let rebound = trial.client.post(trial.running.url("/hosts"));
+    let rebound = control.client.post(control.running.url("/hosts"));
     let rebound = rebound.header("host", "evil.example").send().await;
     assert_eq!(rebound.unwrap().status(), 403);
 }

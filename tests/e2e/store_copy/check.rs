@@ -8,8 +8,8 @@ use mysql_async::prelude::Queryable as _;
 use super::{file_of, store, url_of};
 
 fn check(url: &str, database: &Database) -> (Option<i32>, String) {
-    let words = ["check", url, "--password", "env:DB_PASSWORD"];
-    store(&words, &database.password)
+    let args = ["check", url, "--password", "env:DB_PASSWORD"];
+    store(&args, &database.password)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,21 +25,21 @@ async fn a_check_has_a_line_for_each_subject() {
     let mariadb = Mariadb::shared().await;
     let database = mariadb.fresh_database().await;
     let check = || check(&url_of(&database), &database);
-    let (code, said) = check();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("fault: schema: there is no table"), "{said}");
+    let (code, text) = check();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("fault: schema: there is no table"), "{text}");
 
     let host = Config::over(&database.url)
         .guest("/s", "fixture-session")
         .start();
-    let (_, said) = check();
+    let (_, text) = check();
     for subject in SUBJECTS {
-        assert_eq!(said.matches(&format!(": {subject}: ")).count(), 1, "{said}");
+        assert_eq!(text.matches(&format!(": {subject}: ")).count(), 1, "{text}");
     }
     for subject in ["schema", "charset", "privileges", "causality", "clock"] {
         assert!(
-            said.contains(&format!("ok: {subject}: ")),
-            "{subject}: {said}"
+            text.contains(&format!("ok: {subject}: ")),
+            "{subject}: {text}"
         );
     }
     let alter = format!(
@@ -48,26 +48,26 @@ async fn a_check_has_a_line_for_each_subject() {
     );
     drop(host);
     mariadb.admin().await.query_drop(alter).await.unwrap();
-    let (code, said) = check();
-    assert_eq!(code, Some(1), "{said}");
+    let (code, text) = check();
+    assert_eq!(code, Some(1), "{text}");
     assert!(
-        said.contains("warning: schema: the session table lacks Cloakroom's columns or index"),
-        "{said}"
+        text.contains("warning: schema: the session table lacks Cloakroom's columns or index"),
+        "{text}"
     );
     assert!(
-        said.contains("warning: charset: the column `data` has the character set latin1"),
-        "{said}"
+        text.contains("warning: charset: the column `data` has the character set latin1"),
+        "{text}"
     );
     let remedy = "remedy: ALTER TABLE `sessions` ADD COLUMN `cloakroom_created`";
-    assert!(said.contains(remedy), "{said}");
+    assert!(text.contains(remedy), "{text}");
 
     let host = Config::over("sqlite:sessions.sqlite")
         .guest("/s", "fixture-session")
         .start();
     let url = format!("sqlite:{}", file_of(&host).display());
-    let (code, said) = store(&["check", &url], &database.password);
-    assert_eq!(code, Some(0), "{said}");
-    assert_eq!(said.lines().count(), SUBJECTS.len(), "{said}");
+    let (code, text) = store(&["check", &url], &database.password);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text.lines().count(), SUBJECTS.len(), "{text}");
 }
 
 /// The check uses the rules of a host's start: a definition that refuses every session is an error, and one
@@ -114,9 +114,9 @@ async fn a_check_judges_the_table_as_the_start_does() {
         let mut admin = mariadb.admin().await;
         admin.query_drop(ddl).await.unwrap();
         admin.query_drop(alter).await.unwrap();
-        let (_, said) = check(&url_of(&database), &database);
+        let (_, text) = check(&url_of(&database), &database);
         let expected = expected.unwrap_or("ok: schema: ");
-        assert!(said.contains(expected), "{change}: {said}");
+        assert!(text.contains(expected), "{change}: {text}");
     }
 }
 
@@ -136,18 +136,18 @@ async fn a_check_looks_at_each_server_of_a_list() {
     let proxy = ChaosProxy::to_port(database.port).await;
     let second = proxy.port();
     let url = format!("mysql://{user}@127.0.0.1:{port},127.0.0.1:{second},127.0.0.1:1/{name}");
-    let (code, said) = check(&url, &database);
-    assert_eq!(code, Some(1), "{said}");
+    let (code, text) = check(&url, &database);
+    assert_eq!(code, Some(1), "{text}");
     for server in [*port, second].map(|port| format!("127.0.0.1:{port}")) {
         for subject in ["schema", "charset", "privileges", "causality", "clock"] {
             let line = format!("{server}: ok: {subject}: ");
-            assert!(said.contains(&line), "{line}: {said}");
+            assert!(text.contains(&line), "{line}: {text}");
         }
     }
-    assert!(said.contains("127.0.0.1:1: fault: reach: "), "{said}");
+    assert!(text.contains("127.0.0.1:1: fault: reach: "), "{text}");
     assert!(
-        said.contains("\nwarning: causality: the URL names several servers"),
-        "{said}"
+        text.contains("\nwarning: causality: the URL names several servers"),
+        "{text}"
     );
 }
 
@@ -165,7 +165,7 @@ async fn a_server_that_takes_no_writes_is_examined_and_copied() {
     let to = format!("sqlite:{}", directory.path().join("s.sqlite").display());
     let from = url_of(&database);
     let copy = || {
-        let words = [
+        let args = [
             "copy",
             "--from",
             &from,
@@ -175,28 +175,28 @@ async fn a_server_that_takes_no_writes_is_examined_and_copied() {
             "env:DB_PASSWORD",
             "--final",
         ];
-        store(&words, &database.password)
+        store(&args, &database.password)
     };
     let warning = "warning: --from: the server takes writes";
-    let (code, said) = copy();
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(warning), "{said}");
+    let (code, text) = copy();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains(warning), "{text}");
 
     let mut admin = mariadb.admin().await;
     admin.query_drop("SET GLOBAL read_only = 1").await.unwrap();
-    let (code, said) = copy();
-    assert_eq!(code, Some(0), "{said}");
-    assert!(!said.contains(warning), "{said}");
-    assert!(said.contains("verified: 0 sessions"), "{said}");
+    let (code, text) = copy();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains(warning), "{text}");
+    assert!(text.contains("verified: 0 sessions"), "{text}");
 
-    let (code, said) = check(&from, &database);
-    assert_eq!(code, Some(1), "{said}");
+    let (code, text) = check(&from, &database);
+    assert_eq!(code, Some(1), "{text}");
     for line in [
         "ok: schema: ",
         "ok: privileges: the account may SELECT; the server takes no writes (read_only is on)",
         "ok: clock: ",
         "fault: privileges: the server takes no writes",
     ] {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(text.contains(line), "{line}: {text}");
     }
 }

@@ -74,7 +74,7 @@ async fn until_updating(database: &Database, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_while_the_lanes_are_busy_shares_statements_and_a_lone_caller_has_its_own() {
+async fn calls_share_statements_only_while_all_connections_are_busy() {
     // The server's counters include all clients, so this server is not shared with other tests.
     let mariadb = Mariadb::start().await;
     let mut options = options(&mariadb.fresh_database().await.url);
@@ -120,7 +120,7 @@ async fn what_comes_while_the_lanes_are_busy_shares_statements_and_a_lone_caller
 }
 
 #[tokio::test]
-async fn among_many_each_is_told_what_became_of_its_own_row() {
+async fn each_caller_of_a_batch_gets_the_verdict_of_its_own_row() {
     let (database, _) = database().await;
     let store = connect(&options(&database.url)).await;
     let rows = rows(&store, 40).await;
@@ -181,7 +181,7 @@ async fn a_row_that_the_server_refuses_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_row_that_exists_is_created_alone_in_vain() {
+async fn creating_an_existing_row_fails_without_affecting_its_batch() {
     let (database, _) = database().await;
     let store = connect(&options(&database.url)).await;
     let (taken, row) = created(&store, DATA).await;
@@ -199,20 +199,20 @@ async fn a_row_that_exists_is_created_alone_in_vain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_row_holds_up_its_companions_for_a_while_and_nobody_else() {
+async fn a_locked_row_delays_its_own_batch_for_a_while_and_no_other_call() {
     let (database, mut holder) = database().await;
     let store = connect(&options(&database.url)).await;
     let rows = rows(&store, 60).await;
-    let (companions, others) = rows.split_at(10);
-    lock(&mut holder, &companions[0].0).await;
+    let (batch_rows, others) = rows.split_at(10);
+    lock(&mut holder, &batch_rows[0].0).await;
 
     let started_at = Instant::now();
-    let held_up = commit_all(&store, updates(companions));
+    let held_up = commit_all(&store, updates(batch_rows));
     let meanwhile = async {
         until_updating(&database, 1).await;
         let started_at = Instant::now();
         // A second commit for the locked row delays no other call.
-        let again = commit(&store, &companions[0].0, update(&companions[0].1, NEXT));
+        let again = commit(&store, &batch_rows[0].0, update(&batch_rows[0].1, NEXT));
         let others = commit_all(&store, updates(others));
         let is_first = tokio::select! {
             biased;
@@ -240,13 +240,13 @@ async fn a_locked_row_holds_up_its_companions_for_a_while_and_nobody_else() {
     store.shutdown().await;
     // The commit whose caller had already received a failure.
     assert_eq!(
-        load(&store, &companions[0].0).await.unwrap().data,
+        load(&store, &batch_rows[0].0).await.unwrap().data,
         NEXT.as_bytes()
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_commits_of_one_row_one_wins_and_the_others_are_told() {
+async fn of_many_commits_of_one_row_one_succeeds_and_the_others_conflict() {
     let (database, mut holder) = database().await;
     let store = connect(&options(&database.url)).await;
     let (id, row) = created(&store, DATA).await;
@@ -267,7 +267,7 @@ async fn of_many_commits_of_one_row_one_wins_and_the_others_are_told() {
 }
 
 #[tokio::test]
-async fn when_a_shared_statements_reply_is_lost_each_is_in_doubt_and_then_goes_alone() {
+async fn after_a_lost_reply_of_a_batch_each_commit_is_ambiguous_then_sent_alone() {
     let (database, _) = database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
     let store = connect(&options(&database.url_through(proxy.port()))).await;
@@ -305,7 +305,7 @@ async fn when_a_shared_statements_reply_is_lost_each_is_in_doubt_and_then_goes_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_who_go_away_take_nobody_with_them() {
+async fn dropped_callers_do_not_cancel_the_commits_of_their_batch() {
     let (database, mut holder) = database().await;
     let store = connect(&options(&database.url)).await;
     let rows = rows(&store, 20).await;
@@ -330,7 +330,7 @@ async fn callers_who_go_away_take_nobody_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
+async fn loads_of_dropped_callers_delay_no_other_call_and_hold_no_place() {
     // The server's counters include all clients, so this server is not shared with other tests.
     let mariadb = Mariadb::start().await;
     let database = mariadb.fresh_database().await;
@@ -344,7 +344,7 @@ async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
     let selects = "SHOW GLOBAL STATUS LIKE 'Com_select'";
     lock(&mut holder, &id).await;
     let blocked = commit(&store, &id, update(&row, NEXT));
-    let crowd = async {
+    let burst = async {
         let running =
             "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE%'";
         wait_until("the update runs", STATEMENT_WAIT_MAX, async || {
@@ -374,14 +374,14 @@ async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
             "{read} statements for one row that is waited for"
         );
     };
-    let (verdict, ()) = futures_util::future::join(blocked, crowd).await;
+    let (verdict, ()) = futures_util::future::join(blocked, burst).await;
     assert_committed(&verdict);
     // The connection is still usable.
     assert_eq!(load(&store, &id).await.unwrap().data, NEXT.as_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_beyond_what_may_wait_are_refused_and_a_large_call_is_not() {
+async fn rows_beyond_the_queue_limit_are_refused_and_a_large_call_is_not() {
     let (database, mut holder) = database().await;
     let mut options = options(&database.url);
     options.connection_limit = 1;

@@ -25,22 +25,22 @@ async fn more_than_half_of_the_target_is_deleted_only_where_its_number_is_named(
 
     let to = url_of(&database);
     let copy = |further: &[&str]| {
-        let mut words = vec!["copy", "--from", &file, "--to", &to, "--final"];
-        words.extend(["--to-password", "env:DB_PASSWORD"]);
-        words.extend(further);
-        store(&words, &database.password)
+        let mut args = vec!["copy", "--from", &file, "--to", &to, "--final"];
+        args.extend(["--to-password", "env:DB_PASSWORD"]);
+        args.extend(further);
+        store(&args, &database.password)
     };
     let before = ids(mariadb, &database).await;
     for further in [&[][..], &["--delete", "2"]] {
-        let (code, said) = copy(further);
-        assert_eq!(code, Some(1), "{said}");
+        let (code, text) = copy(further);
+        assert_eq!(code, Some(1), "{text}");
         let expected = "3 of the target's 3 sessions are not in the source; if they ended there, run again with `--delete 3`";
-        assert!(said.contains(expected), "{said}");
+        assert!(text.contains(expected), "{text}");
         assert_eq!(ids(mariadb, &database).await, before);
     }
-    let (code, said) = copy(&["--delete", "3"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("deleted 3 sessions"), "{said}");
-    assert!(said.contains("verified: 0 sessions"), "{said}");
+    let (code, text) = copy(&["--delete", "3"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("deleted 3 sessions"), "{text}");
+    assert!(text.contains("verified: 0 sessions"), "{text}");
     assert!(ids(mariadb, &database).await.is_empty());
 }

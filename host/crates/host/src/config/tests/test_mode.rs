@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn rehearse(text: &str, environment: &dyn Environment) -> Read {
-    let words = CliOptions {
-        purpose: ConfigMode::Rehearse,
+fn in_test_mode(text: &str, environment: &dyn Environment) -> Read {
+    let cli = CliOptions {
+        mode: ConfigMode::Test,
         ..CliOptions::default()
     };
-    Read::with(text, words, environment)
+    Read::with(text, cli, environment)
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn neither_a_database_nor_a_secret_needs_to_be_there() {
         [admin]
         token = \"env:NOT_SET\"",
     );
-    let config = rehearse(&text, &[]).config();
+    let config = in_test_mode(&text, &[]).config();
     assert_eq!(config.store.backend.location(), StoreLocation::Memory);
     assert_eq!(config.store.expiration, Duration::from_secs(3600));
     assert_eq!(config.warnings, [] as [&str; 0]);
@@ -38,7 +38,8 @@ fn a_secret_that_is_there_is_not_used() {
         environment,
         [("CLOAKROOM_SESSION_SECRETS", "short"), VARIABLES[0]],
     ] {
-        let SecretSource::Given(secrets) = rehearse(&text, &environment).config().session.secrets
+        let SecretSource::Given(secrets) =
+            in_test_mode(&text, &environment).config().session.secrets
         else {
             panic!("another secret stands in");
         };
@@ -49,10 +50,10 @@ fn a_secret_that_is_there_is_not_used() {
 }
 
 #[test]
-fn a_guests_variable_whose_reference_leads_nowhere_is_left_out_with_a_warning() {
+fn a_guest_variable_with_a_missing_reference_is_omitted_with_a_warning() {
     let text = "[guest.a]\ncomponent = \"a.wasm\"\n[[route]]\npath = \"/\"\nguest = \"a\"\n\
                 [guest.a.environment]\nPLAIN = \"x\"\nKNOWN = \"env:DB_PASSWORD\"\nTOKEN = \"env:NOT_SET\"";
-    let config = rehearse(text, &VARIABLES).config();
+    let config = in_test_mode(text, &VARIABLES).config();
     let environment = &config.guests[0].environment;
     let names: Vec<_> = environment.iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["KNOWN", "PLAIN"]);
@@ -63,9 +64,9 @@ fn a_guests_variable_whose_reference_leads_nowhere_is_left_out_with_a_warning() 
 }
 
 #[test]
-fn what_is_no_form_at_all_is_a_fault_as_ever() {
+fn invalid_secret_references_and_store_urls_are_faults_in_a_rehearsal_too() {
     let text = with_guest("[session]\nsecrets = [\"in clear\"]\n[store]\nurl = \"redis://x\"");
-    let faults = rehearse(&text, &[]).faults().join("\n");
+    let faults = in_test_mode(&text, &[]).faults().join("\n");
     assert!(faults.contains("is a secret in clear text"), "{faults}");
     assert!(faults.contains("store.url"), "{faults}");
 }

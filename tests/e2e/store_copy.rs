@@ -14,20 +14,20 @@ use mysql_async::prelude::Queryable as _;
 use crate::{script, sqlite_rows};
 
 /// Runs `cloakroom store` with the database's password in a variable. Returns its exit code and all of its output.
-fn store(words: &[&str], password: &str) -> (Option<i32>, String) {
+fn store(args: &[&str], password: &str) -> (Option<i32>, String) {
     let output = Command::new(binary())
         .arg("store")
-        .args(words)
+        .args(args)
         .env("DB_PASSWORD", password)
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
-    let said = said.concat();
+    let text = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    let text = text.concat();
     assert!(
-        !said.contains(password),
-        "the output contains the password: {said}"
+        !text.contains(password),
+        "the output contains the password: {text}"
     );
-    (output.status.code(), said)
+    (output.status.code(), text)
 }
 
 fn url_of(database: &Database) -> String {
@@ -45,10 +45,10 @@ fn file_of(host: &Host) -> PathBuf {
 fn copy(file: &Path, database: &Database, is_final: bool) -> (Option<i32>, String) {
     let from = format!("sqlite:{}", file.display());
     let to = url_of(database);
-    let mut words = vec!["copy", "--from", &from, "--to", &to];
-    words.extend(["--to-password", "env:DB_PASSWORD"]);
-    words.extend(is_final.then_some("--final"));
-    store(&words, &database.password)
+    let mut args = vec!["copy", "--from", &from, "--to", &to];
+    args.extend(["--to-password", "env:DB_PASSWORD"]);
+    args.extend(is_final.then_some("--final"));
+    store(&args, &database.password)
 }
 
 async fn visitor(host: &Host, n: usize) -> Browser {
@@ -87,19 +87,19 @@ async fn a_move_to_mysql_under_a_serving_host_keeps_cookies_and_logouts() {
         visitors.push(visitor(&host, n).await);
     }
 
-    let (code, said) = copy(&file, &database, false);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("copied 20, "), "{said}");
-    assert!(said.contains("not verified: "), "{said}");
+    let (code, text) = copy(&file, &database, false);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("copied 20, "), "{text}");
+    assert!(text.contains("not verified: "), "{text}");
 
     let logged_out = twin(&visitors[0], &host);
     script(&visitors[0], &host, &["destroy"]).await;
     script(&visitors[1], &host, &["set n 101"]).await;
     visitors.push(visitor(&host, 20).await);
 
-    let (code, said) = copy(&file, &database, true);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("is open in a host"), "{said}");
+    let (code, text) = copy(&file, &database, true);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("is open in a host"), "{text}");
     assert_eq!(
         ids(mariadb, &database).await.len(),
         20,
@@ -107,19 +107,19 @@ async fn a_move_to_mysql_under_a_serving_host_keeps_cookies_and_logouts() {
     );
 
     assert!(host.terminate().success());
-    let (code, said) = copy(&file, &database, true);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("copied 1, replaced 1, "), "{said}");
-    assert!(said.contains("deleted 1 session\n"), "{said}");
+    let (code, text) = copy(&file, &database, true);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("copied 1, replaced 1, "), "{text}");
+    assert!(text.contains("deleted 1 session\n"), "{text}");
     assert!(
-        said.contains("verified: 20 sessions are the same"),
-        "{said}"
+        text.contains("verified: 20 sessions are the same"),
+        "{text}"
     );
 
-    let (code, said) = copy(&file, &database, true);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, text) = copy(&file, &database, true);
+    assert_eq!(code, Some(0), "{text}");
     let nothing = "copied 0, replaced 0, moved the expiry of 0, deleted 0 sessions";
-    assert!(said.contains(nothing), "{said}");
+    assert!(text.contains(nothing), "{text}");
     let there: Vec<_> = sqlite_rows(&file).into_iter().map(|(id, ..)| id).collect();
     assert_eq!(ids(mariadb, &database).await, there);
 
@@ -144,23 +144,23 @@ async fn a_target_that_a_host_serves_from_keeps_its_sessions() {
         .start();
     let moved = visitor(&old, 1).await;
     assert!(old.terminate().success());
-    let (code, said) = copy(&file_of(&old), &database, true);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, text) = copy(&file_of(&old), &database, true);
+    assert_eq!(code, Some(0), "{text}");
 
     let new = Config::over(&database.url)
         .guest("/s", "fixture-session")
         .start();
     script(&moved, &new, &["set n 2"]).await;
     let newcomer = visitor(&new, 3).await;
-    let (code, said) = copy(&file_of(&old), &database, true);
-    assert_eq!(code, Some(1), "{said}");
+    let (code, text) = copy(&file_of(&old), &database, true);
+    assert_eq!(code, Some(1), "{text}");
     assert!(
-        said.contains("1 session is newer in the target: a host already uses the target"),
-        "{said}"
+        text.contains("1 session is newer in the target: a host already uses the target"),
+        "{text}"
     );
-    let (code, said) = copy(&file_of(&old), &database, false);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("nothing was written"), "{said}");
+    let (code, text) = copy(&file_of(&old), &database, false);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("nothing was written"), "{text}");
     assert_eq!(script(&moved, &new, &["get n"]).await, ["2"]);
     assert_eq!(script(&newcomer, &new, &["get n"]).await, ["3"]);
 }
@@ -181,7 +181,7 @@ async fn sessions_of_mysql_are_copied_into_a_file() {
         url_of(&database),
         format!("sqlite:{}", directory.path().join("s.sqlite").display()),
     );
-    let words = [
+    let args = [
         "copy",
         "--from",
         &from,
@@ -191,9 +191,9 @@ async fn sessions_of_mysql_are_copied_into_a_file() {
         "env:DB_PASSWORD",
         "--final",
     ];
-    let (code, said) = store(&words, &database.password);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("verified: 5 sessions"), "{said}");
+    let (code, text) = store(&args, &database.password);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("verified: 5 sessions"), "{text}");
     let host = Config::over(&to).guest("/s", "fixture-session").start();
     for (n, visitor) in visitors.iter().enumerate() {
         assert_eq!(script(visitor, &host, &["get n"]).await, [n.to_string()]);
@@ -219,10 +219,10 @@ async fn texts_beyond_the_targets_character_set_are_copied_as_escapes() {
     assert!(host.terminate().success());
 
     for copied in ["copied 1, ", "copied 0, replaced 0, "] {
-        let (code, said) = copy(&file, &database, true);
-        assert_eq!(code, Some(0), "{said}");
-        assert!(said.contains(copied), "{said}");
-        assert!(said.contains("verified: 1 sessions"), "{said}");
+        let (code, text) = copy(&file, &database, true);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(copied), "{text}");
+        assert!(text.contains("verified: 1 session is"), "{text}");
     }
 
     let select = format!("SELECT data FROM {}.sessions", database.name);
@@ -238,11 +238,11 @@ async fn texts_beyond_the_targets_character_set_are_copied_as_escapes() {
 }
 
 #[test]
-fn words_that_name_no_store_are_told_by_their_flag_and_without_a_password() {
+fn invalid_store_arguments_are_reported_by_flag_without_a_password() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["copy", "--from", "redis://h", "--to", "sqlite:b"],
-            "--from: its scheme is none of",
+            "--from: its scheme is not memory, sqlite or mysql",
         ),
         (
             &["copy", "--from", "memory:", "--to", "sqlite:b"],
@@ -272,10 +272,10 @@ fn words_that_name_no_store_are_told_by_their_flag_and_without_a_password() {
             "the environment variable NO_SUCH_NAME is not set",
         ),
     ];
-    for (words, expected) in cases {
-        let (code, said) = store(words, "pw-Zq7");
-        assert_eq!(code, Some(2), "{words:?}: {said}");
-        assert!(said.contains(expected), "{words:?}: {said}");
+    for (args, expected) in cases {
+        let (code, text) = store(args, "pw-Zq7");
+        assert_eq!(code, Some(2), "{args:?}: {text}");
+        assert!(text.contains(expected), "{args:?}: {text}");
     }
     assert!(!Path::new("/tmp/never-made").exists());
 }

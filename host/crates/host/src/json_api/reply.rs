@@ -1,4 +1,4 @@
-//! Responses of the admin interface: JSON, and a sentence for each error.
+//! Responses: JSON, and a sentence for each error.
 
 use bytes::Bytes;
 use http::header::{
@@ -6,9 +6,8 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::report::ProblemReport;
 use cloakroom_base::telemetry::escape_json;
 use cloakroom_base::telemetry::metrics::TEXT_FORMAT;
 
@@ -20,6 +19,17 @@ pub type Reply = Result<Response<Body>, Refusal>;
 
 /// The response to a request that is rejected.
 pub type Refusal = Box<Response<Body>>;
+
+/// An error.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ProblemReport {
+    pub(crate) error: String,
+}
+
+/// Creates a response with status 200 and this value as JSON.
+pub fn ok(value: &impl Serialize) -> Response<Body> {
+    json(StatusCode::OK, value)
+}
 
 /// Creates a response with this value as JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
@@ -40,15 +50,18 @@ pub(crate) fn metrics(text: String) -> Response<Body> {
     of(StatusCode::OK, TEXT_FORMAT, text.into_bytes())
 }
 
-/// Creates the refusal of a method, with the allowed methods in `Allow`.
-pub fn method_not_allowed(allowed: &[Method]) -> Refusal {
+/// Refuses methods that are not in `allowed`, and lists these in `Allow`.
+pub fn check_method(method: &Method, allowed: &[Method]) -> Result<(), Refusal> {
+    if allowed.contains(method) {
+        return Ok(());
+    }
     let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
     let names = names.join(", ");
     let sentence = format!("this takes {names}");
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, sentence);
     let names = HeaderValue::from_str(&names).expect("methods are words");
     response.headers_mut().insert(ALLOW, names);
-    response
+    Err(response)
 }
 
 /// Adds the live version as an ETag, with which `If-Match` is compared.
@@ -59,7 +72,7 @@ pub(crate) fn tagged(mut response: Response<Body>, live: u64) -> Response<Body> 
 }
 
 /// Removes the body of a response to HEAD, which is otherwise handled as GET.
-pub(crate) fn without_body_for(method: &Method, response: Response<Body>) -> Response<Body> {
+pub(super) fn without_body_for(method: &Method, response: Response<Body>) -> Response<Body> {
     match *method {
         Method::HEAD => response.map(|_| Body::default()),
         _ => response,
