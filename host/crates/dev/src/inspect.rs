@@ -111,8 +111,8 @@ struct ImportReport {
 struct HostInterfaceUse(Vec<(&'static str, bool)>);
 
 impl InspectReport {
-    /// Creates the report. `call` names the component, `config` is the configuration read with [`InspectRequest::words`], and `fit` is
-    /// the result of compiling and linking it.
+    /// Creates the report. `call` names the component, `config` is the configuration read with [`InspectRequest::cli_options`], and
+    /// `fit` is the result of compiling and linking it.
     pub fn new(
         call: &InspectRequest,
         inspected: &InspectedComponent,

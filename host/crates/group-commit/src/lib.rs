@@ -3,7 +3,7 @@
 //!
 //! This is a crate and not a module of a store for two reasons. A second SQL store must not depend on the driver of the
 //! first one. And this crate has no driver among its dependencies, so the compiler keeps drivers out of it, without a
-//! rule in `host/tests/tidy.rs`.
+//! rule in `tests/tidy/tests/tidy.rs`.
 
 mod batch_queue;
 mod commits;

@@ -1,6 +1,6 @@
 //! The client of the admin interface: sends one request over HTTP/1.1 for the command line.
 //!
-//! Handles connections and their errors. The requests themselves are created by `shell`.
+//! Handles connections and their errors. The requests themselves are created by `command`.
 
 use std::fmt;
 use std::io;

@@ -37,7 +37,7 @@ pub struct AdminListener {
 }
 
 impl AdminListener {
-    /// Starts to listen if the settings ask for it. Until [`App::with_desk`] is called, the interface reports that the host is
+    /// Starts to listen if the settings ask for it. Until [`App::with_admin`] is called, the interface reports that the host is
     /// alive and not ready.
     ///
     /// # Errors

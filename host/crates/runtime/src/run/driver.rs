@@ -178,7 +178,7 @@ impl GuestRun {
         self.instance.take()
     }
 
-    /// Runs the guest until the next event. `PendingTouches` means that the guest and its body wait for something outside.
+    /// Runs the guest until the next event. `Pending` means that the guest and its body wait for something outside.
     ///
     /// Takes the guest's output before the guest runs on. So it is known for everything that the guest does next whether it happens before
     /// or after the release point. If the guest fails, the failure is returned at once, and output that it wrote just before is ignored.

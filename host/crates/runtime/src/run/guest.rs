@@ -1,6 +1,6 @@
 //! A loaded version of a guest: its code, its grants and its health.
 //!
-//! A [`Guest`] has everything that a run needs. `invoke` drives the runs, and the registry decides which version
+//! A [`Guest`] has everything that a run needs. `Invocation` drives the runs, and `Deployment` decides which version
 //! serves.
 
 use std::fmt;

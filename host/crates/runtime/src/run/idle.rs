@@ -1,11 +1,11 @@
 //! The idle instances of one version, which have served a request and may serve another. The most recently used one is
 //! reused first. Their number and their idle time are limited.
 //!
-//! A version whose instances are not reused has no [`IdleInstances`]. This module enforces the limits. `invoke` decides which
-//! instances become idle, and when.
+//! A version whose instances are not reused has no [`IdleInstances`]. This module enforces the limits. `Invocation` decides
+//! which instances become idle, and when.
 //!
-//! An idle instance holds one of 64 places of its engine, from the end of its work on and in addition to the concurrency limits.
-//! The pool has slots for both. Without a free place the instance is dropped. An instance becomes idle only when its response
+//! An idle instance holds one of 64 permits of its engine, from the end of its work on and in addition to the concurrency limits.
+//! The pool has slots for both. Without a free permit the instance is dropped. An instance becomes idle only when its response
 //! leaves, which is after the commit: a run that is discarded, or whose commit failed, takes its instance with it. The guest's
 //! own memory stays; everything that the host holds for a request is replaced or closed. Decision 11 in `host/docs/decisions` has
 //! the reasons.

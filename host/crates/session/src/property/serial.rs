@@ -15,7 +15,7 @@ pub(crate) struct Event {
     pub(crate) what: What,
 }
 
-/// The kinds of [`RunEvent`].
+/// The kinds of [`Event`].
 #[derive(Clone, Debug)]
 pub(crate) enum What {
     /// The calls of a request up to a `save`, or up to its end.

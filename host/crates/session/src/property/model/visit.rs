@@ -11,7 +11,7 @@ pub(crate) enum Reply {
     Named(Option<Name>),
 }
 
-/// The comparable part of [`EventFields`].
+/// The comparable part of [`Said`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum SaidKind {
     Done,
