@@ -172,7 +172,7 @@ async fn a_sum_that_a_number_cannot_hold_is_refused_and_taken_back() {
         crate::script(&anna, &host, &["set big 9007199254740991"]).await;
         let sum = text(&anna, &host, "/big/increment").await;
         assert!(
-            sum.starts_with("invalid: session key `big` would be 9007199254740992"),
+            sum.starts_with("invalid: session key `big` would be about 9007199254740992"),
             "{component}: {sum}"
         );
         let stored = crate::script(&anna, &host, &["get big", "increment big 1"]).await;

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use crate::wait::{block_until, wait_until};
 use crate::warden::Warden;
 
-/// Longest wait until a host has compiled its guests and listens, on a busy machine with two cores.
-const START_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest wait until a host has compiled its guests and listens. A busy machine with two cores compiles StarlingMonkey for over a minute.
+const START_WAIT_MAX: Duration = Duration::from_secs(240);
 /// Longest wait for a line of the log.
 const LOG_WAIT_MAX: Duration = Duration::from_secs(30);
 

@@ -20,6 +20,7 @@ use anyhow::{anyhow, ensure};
 use cloakroom_mariadb::Installation;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder};
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use crate::port::Port;
@@ -188,7 +189,9 @@ impl Mariadb {
                 "mariadbd ended:\n{}",
                 self.log_tail()
             );
-            connected.map_err(|error| anyhow!("{error}\n{}", self.log_tail()))
+            connected.map_err(|error| anyhow!("{error}\n{}", self.log_tail()))?;
+            // The server may listen on its socket a moment before it listens on its port.
+            Ok(TcpStream::connect(("127.0.0.1", self.port())).await?)
         })
         .await;
     }
