@@ -65,6 +65,8 @@ test-sdks: test-setup guests
 .PHONY: test-host
 test-host: test-setup guests
 	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace -- $(addprefix --skip ,$(long_tests))
+	@# Unit tests in modules of these names are short.
+	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace --lib -- long:: faults::
 
 # Builds everything that the tests need from cargo, and runs nothing.
 .PHONY: test-build

@@ -39,6 +39,10 @@ pub const GUEST_TARGET: &str = "guest";
 pub const ACCESS_TARGET: &str = "cloakroom::access";
 /// The target of events about a guest's version: at INFO it became live, at WARN it was refused.
 pub const VERSION_TARGET: &str = "cloakroom::version";
+/// The target of events about the file of a component that cannot be read.
+pub const COMPONENT_FILE_TARGET: &str = "cloakroom::component_file";
+/// The target of events about the speed of the engine on this system.
+pub const ENGINE_TARGET: &str = "cloakroom::engine";
 
 /// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

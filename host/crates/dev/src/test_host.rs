@@ -36,7 +36,7 @@ use signals::{TestSignals, exit_code};
 const LOG_VARIABLE: &str = "CLOAKROOM_LOG_LEVEL";
 /// The log filter used if the variable is not set. It keeps the output of the test runner readable while guests can print. The
 /// speed at which instances are created is of no interest to a test.
-const LOG_FILTER: &str = "warn,guest=info,cloakroom::guest::engine=error";
+const LOG_FILTER: &str = "warn,guest=info,cloakroom::engine=error";
 
 /// The options of `cloakroom test`.
 #[derive(Clone, Debug)]

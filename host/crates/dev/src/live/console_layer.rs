@@ -16,7 +16,9 @@ use tracing_subscriber::layer::Context;
 use super::console::{Console, TextStyle};
 use cloakroom_base::limits::REQUEST_METHOD_BYTES_MAX;
 use cloakroom_base::telemetry;
-use cloakroom_base::telemetry::{ACCESS_TARGET, GUEST_TARGET, VERSION_TARGET};
+use cloakroom_base::telemetry::{
+    ACCESS_TARGET, COMPONENT_FILE_TARGET, GUEST_TARGET, VERSION_TARGET,
+};
 
 /// The `error` field of access events that are not printed: a page checks whether it is out of date.
 pub(crate) const POLL: &str = "dev-poll";
@@ -26,8 +28,6 @@ pub(crate) const POLL: &str = "dev-poll";
 const PATHS_MAX: usize = 10_000;
 /// The maximum number of characters of a path that are printed.
 const PATH_CHARS_MAX: usize = 100;
-/// The target of events that report a removed component file. They are not printed, because a build creates the file again.
-const LOOK_TARGET: &str = "cloakroom::guest::watch::look";
 
 /// The paths of the requests in progress. Log events do not contain them.
 #[derive(Debug, Default)]
@@ -164,7 +164,8 @@ impl<S: Subscriber> Layer<S> for ConsoleLayer {
         let level = *metadata.level();
         let is_for = |target| metadata.target() == target;
         let has_line = is_for(ACCESS_TARGET) || is_for(GUEST_TARGET) || is_for(VERSION_TARGET);
-        if is_for(LOOK_TARGET) || !(has_line || level <= Level::WARN) {
+        // A removed component file is not reported, because a build creates the file again.
+        if is_for(COMPONENT_FILE_TARGET) || !(has_line || level <= Level::WARN) {
             return;
         }
         let mut fields = EventFields::default();
@@ -275,6 +276,7 @@ mod tests {
                 tracing::warn!(target: VERSION_TARGET, guest = "hello", error = %"it is damaged", "refused");
             }
             tracing::warn!(guest = "hello", error = "trap", detail = %"a trap", "a guest gave no answer");
+            tracing::warn!(target: COMPONENT_FILE_TARGET, guest = "hello", "the file is gone");
             tracing::info!("stopped");
         });
         let expected = "  hello | a line\n\

@@ -133,7 +133,7 @@ impl SourceTree {
             };
             let is_changed = match before {
                 Some(before) if known.content.is_some() => before.content != known.content,
-                Some(before) => before.stamp != known.stamp,
+                Some(before) => !before.stamp.is_same_content(known.stamp),
                 None => is_new(&path),
             };
             if is_changed {

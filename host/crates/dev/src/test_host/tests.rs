@@ -32,6 +32,8 @@ fn only_warnings_and_guests_are_logged_unless_more_is_asked_for() {
     let filter = |environment: &dyn Environment| log(&config, environment).filter;
     assert!(filter(&[]).starts_with("warn,guest=info,"));
     assert!(telemetry::check_filter(LOG_FILTER).is_ok());
+    let engine = format!("{}=error", telemetry::ENGINE_TARGET);
+    assert!(LOG_FILTER.contains(&engine), "{LOG_FILTER}");
     assert_eq!(filter(&[(LOG_VARIABLE, "debug")]), "debug");
     assert_eq!(log(&config, &[]).format, LogFormat::Brief);
 }

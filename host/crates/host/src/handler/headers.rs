@@ -127,7 +127,7 @@ fn warn_of_unreadable_address() {
     WARNED.call_once(|| {
         tracing::warn!(
             key = "session.trusted_proxies",
-            "a trusted proxy names a client in X-ClientOrigin-For by a text that is not an IP address: its requests count for the \
+            "a trusted proxy names a client in X-Forwarded-For by a text that is not an IP address: its requests count for the \
              proxy's address; let the proxy write the client's address there",
         );
     });

@@ -19,6 +19,8 @@ use std::ffi::{c_int, c_ulong, c_void};
 
 use wasmtime::PoolingAllocationConfig;
 
+use cloakroom_base::telemetry::ENGINE_TARGET;
+
 /// `PAGEMAP_SCAN` and the categories of a page, from `linux/fs.h`.
 const PAGEMAP_SCAN: c_ulong = 0xc060_6610;
 const WRITTEN: u64 = 1 << 1;
@@ -78,9 +80,10 @@ unsafe extern "C" fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void)
 /// time.
 pub(crate) fn report() {
     if PoolingAllocationConfig::is_pagemap_scan_available() {
-        tracing::info!("pagemap_scan is available: fresh instances at full speed");
+        tracing::info!(target: ENGINE_TARGET, "pagemap_scan is available: fresh instances at full speed");
     } else {
         tracing::warn!(
+            target: ENGINE_TARGET,
             "pagemap_scan is not available (Linux 6.7 and later): fresh instances cost about twice the time"
         );
     }

@@ -17,6 +17,7 @@ use crate::load::loader;
 use crate::load::loader::LoadError;
 use crate::versions::deploy::{ComponentSource, DeployRequest, Deployer};
 use crate::versions::{Deployment, VersionOrigin};
+use cloakroom_base::telemetry::COMPONENT_FILE_TARGET;
 
 /// The state of a file between two checks.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +128,7 @@ impl FileCheck {
         if self.is_final && is_missed && !self.memory.is_absence_told {
             self.memory.is_absence_told = true;
             let (guest, file) = (&*self.guest, self.path.display());
-            tracing::warn!(guest, %file, "the component's file is gone; the live version continues to serve");
+            tracing::warn!(target: COMPONENT_FILE_TARGET, guest, %file, "the component's file is gone; the live version continues to serve");
         }
         self.is_final
     }
@@ -157,7 +158,7 @@ impl FileCheck {
                 found
             }
             Err(error) => {
-                tracing::error!(%error, "a component's file check failed");
+                tracing::error!(target: COMPONENT_FILE_TARGET, %error, "a component's file check failed");
                 FoundFile::Unstable
             }
         }

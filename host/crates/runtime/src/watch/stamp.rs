@@ -30,6 +30,14 @@ impl FileStamp {
         self.identity
     }
 
+    /// Returns whether the stamps show the same content: the same file with the same size and time of modification. A change of
+    /// the mode, the owner or the number of links changes a stamp without that.
+    #[must_use]
+    pub fn is_same_content(self, other: Self) -> bool {
+        let content = |stamp: Self| (stamp.identity.1, stamp.bytes, stamp.modified);
+        content(self) == content(other)
+    }
+
     /// Returns the size of the file in bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {
