@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use cloakroom_base::{limits, telemetry};
 
 /// How long the process waits for the reader of its last log lines after a second signal.
-const LAST_WORD_WAIT_MAX: Duration = Duration::from_millis(200);
+const FLUSH_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// Runs `action` on each SIGHUP.
 pub(crate) fn on_hangup(action: impl Fn() + Send + 'static) -> anyhow::Result<()> {
@@ -74,6 +74,6 @@ async fn receive(
         Err(_elapsed) => "the shutdown took longer than its grace period: ending at once",
     };
     telemetry::print_stderr(&format!("cloakroom: {reason}"));
-    telemetry::flush(LAST_WORD_WAIT_MAX);
+    telemetry::flush(FLUSH_WAIT_MAX);
     std::process::exit(1);
 }

@@ -177,7 +177,7 @@ async fn a_server_that_takes_no_writes_is_examined_and_copied() {
         ];
         store(&args, &database.password)
     };
-    let warning = "warning: --from: the server takes writes";
+    let warning = "warning: --from: the server accepts writes";
     let (code, text) = copy();
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains(warning), "{text}");

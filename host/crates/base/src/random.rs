@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 /// The number of bytes that one system call reads: enough for 64 names.
-const SUPPLY: usize = 512;
+const BUFFER_BYTES: usize = 512;
 
 thread_local! {
     /// Bytes from the operating system that have not been used yet.
@@ -15,7 +15,7 @@ thread_local! {
 pub fn name() -> [u8; 8] {
     UNUSED.with_borrow_mut(|unused| {
         if unused.is_empty() {
-            unused.resize(SUPPLY, 0);
+            unused.resize(BUFFER_BYTES, 0);
             getrandom::fill(unused).expect("the operating system gives random numbers");
         }
         let rest = unused.len() - 8;

@@ -65,7 +65,7 @@ impl TestCall {
             file: self.config.clone(),
             components: match self.building {
                 BuildMode::First => ComponentFiles::ToBeBuilt,
-                BuildMode::Skipped => ComponentFiles::ThatAreThere,
+                BuildMode::Skipped => ComponentFiles::MustExist,
             },
             mode: ConfigMode::Test,
             ..CliOptions::default()

@@ -338,7 +338,7 @@ pub fn runtime(config: &Config) -> Result<guest::Runtime, ConfigFault> {
 pub async fn check(config: &Config) -> Result<Vec<String>, Vec<ConfigFault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
-    let server = guests::only_looking(&config.server);
+    let server = guests::settings_for_check(&config.server);
     let options = config.session_options();
     note(
         &mut faults,

@@ -117,7 +117,7 @@ pub struct CliOptions {
 pub enum ComponentFiles {
     /// All components must exist.
     #[default]
-    ThatAreThere,
+    MustExist,
     /// Components of guests with a build command may be missing.
     ToBeBuilt,
 }
@@ -239,7 +239,7 @@ fn unreadable(path: &Path, error: &FileError, cli: &CliOptions) -> ConfigError {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
     let is_usual = cli.file.is_none() && path == Path::new(DEFAULT_FILE);
     let remedy = match cli.components {
-        ComponentFiles::ThatAreThere if is_usual => {
+        ComponentFiles::MustExist if is_usual => {
             "name a component or a configuration: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
         }
         ComponentFiles::ToBeBuilt if is_usual => {

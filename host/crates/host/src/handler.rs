@@ -185,7 +185,7 @@ impl Handler {
                 let head = GuestHead::new(head, &self.options.cookie_name);
                 if let Some(instead) = self.ask_hook(deployment.as_deref(), route, &head) {
                     let id = Arc::clone(&record.request_id);
-                    let response = release::of_stand_in(instead.response, id, &record.method);
+                    let response = release::hook_response(instead.response, id, &record.method);
                     record.log(response.status(), response.body().len(), Some(instead.kind));
                     return response;
                 }

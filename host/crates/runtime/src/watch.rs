@@ -51,7 +51,7 @@ pub async fn watch(
         deployer,
         pending,
         targets: HashMap::new(),
-        works: JoinSet::new(),
+        tasks: JoinSet::new(),
         last_serial: 0,
     };
     shutdown.run_until_cancelled(watcher.run()).await;
@@ -65,7 +65,7 @@ struct ComponentWatcher {
     /// fifty of them at once would take a gigabyte.
     directories: Arc<tokio::sync::Mutex<WatchedDirectories>>,
     targets: HashMap<Name, WatchedGuest>,
-    works: JoinSet<WatchResult>,
+    tasks: JoinSet<WatchResult>,
     last_serial: u64,
 }
 
@@ -102,11 +102,11 @@ impl ComponentWatcher {
             tokio::select! {
                 () = self.registry.replaced() => self.adopt(),
                 () = self.pending.arrived() => self.take_hints(),
-                Some(report) = self.works.join_next(), if !self.works.is_empty() => self.note(report),
+                Some(report) = self.tasks.join_next(), if !self.tasks.is_empty() => self.note(report),
                 () = sleep_until(next) => {}
                 _ = round.tick() => self.stamp_all(),
             }
-            self.look_where_due();
+            self.check_due();
         }
     }
 
@@ -134,7 +134,7 @@ impl ComponentWatcher {
             };
             self.targets.insert(name.as_str().into(), target);
         }
-        self.look_where_due();
+        self.check_due();
     }
 
     fn take_hints(&mut self) {
@@ -151,7 +151,7 @@ impl ComponentWatcher {
         idle.filter_map(|target| target.due.at()).min()
     }
 
-    fn look_where_due(&mut self) {
+    fn check_due(&mut self) {
         let now = Instant::now();
         for (guest, target) in &mut self.targets {
             if target.is_busy || !target.due.has_come(now) {
@@ -169,7 +169,7 @@ impl ComponentWatcher {
             let (guest, serial) = (Arc::clone(guest), target.serial);
             let (directories, deployer) =
                 (Arc::clone(&self.directories), Arc::clone(&self.deployer));
-            self.works.spawn(async move {
+            self.tasks.spawn(async move {
                 let seen = look.take(directories, &deployer).await;
                 WatchResult::Checked {
                     guest,
@@ -187,7 +187,7 @@ impl ComponentWatcher {
             .map(|(guest, target)| (Arc::clone(guest), target.serial, target.path.clone()))
             .collect();
         let directories = Arc::clone(&self.directories);
-        self.works.spawn(async move {
+        self.tasks.spawn(async move {
             let mut directories = directories.lock_owned().await;
             let stamps = tokio::task::spawn_blocking(move || {
                 let guests: HashSet<Name> = paths.iter().map(|(it, ..)| Arc::clone(it)).collect();

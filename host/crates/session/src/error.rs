@@ -23,7 +23,7 @@ pub enum SessionError {
     Unavailable(String),
 }
 
-/// Why a call on a [`Session`] returned no value.
+/// Why a call on a [`Session`](crate::Session) returned no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionCallError {
     /// An error to be returned to the guest.

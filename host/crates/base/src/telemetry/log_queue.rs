@@ -17,7 +17,7 @@ use super::line_escape::LineEscaper;
 use super::{ACCESS_TARGET, GUEST_TARGET};
 
 /// How long a batch is collected before it is written. A host that is killed loses the lines of about this time.
-const GATHERED_FOR: Duration = Duration::from_millis(1);
+const BATCH_WAIT: Duration = Duration::from_millis(1);
 /// The largest number of bytes in the queue: a few thousand lines.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
@@ -187,7 +187,7 @@ impl LogQueue {
             let is_empty = |state: &mut LogQueueState| state.waiting.is_empty();
             self.0.has_lines.wait_while(&mut state, is_empty);
             drop(state);
-            thread::sleep(GATHERED_FOR);
+            thread::sleep(BATCH_WAIT);
             let mut state = self.0.state.lock();
             std::mem::swap(&mut batch, &mut state.waiting);
             let dropped = std::mem::take(&mut state.dropped);

@@ -26,7 +26,7 @@ pub(crate) struct Supervisor {
     read: Read,
     reloads: ReloadRequests,
     builds: mpsc::UnboundedReceiver<String>,
-    works: BTreeMap<String, RunningBuilds>,
+    tasks: BTreeMap<String, RunningBuilds>,
     sources: Sources,
     /// Whether a reload is due, because the configuration was saved or because a guest was built that only the new
     /// configuration contains.
@@ -58,7 +58,7 @@ impl Supervisor {
             read,
             reloads,
             builds,
-            works: BTreeMap::new(),
+            tasks: BTreeMap::new(),
             sources: Sources::new(),
             is_reload_due: false,
         }
@@ -78,7 +78,7 @@ impl Supervisor {
                 Arc::clone(deployer),
             ));
         }
-        if self.works.is_empty() {
+        if self.tasks.is_empty() {
             let message =
                 "No guest has a [guest.NAME.build] table: there is nothing to build or to watch.";
             self.shared.console.line(&[(TextStyle::Yellow, message)]);
@@ -127,7 +127,7 @@ impl Supervisor {
         for owner in owners {
             match owner {
                 FileOwner::Guest(guest) => {
-                    if let Some(work) = self.works.get(&guest) {
+                    if let Some(work) = self.tasks.get(&guest) {
                         work.changed.notify_one();
                     }
                 }
@@ -165,7 +165,7 @@ impl Supervisor {
     async fn adopt(&mut self, config: &Config) {
         let wanted = &config.builds;
         let guest_builds = &self.shared.guest_builds;
-        self.works.retain(|guest, running| {
+        self.tasks.retain(|guest, running| {
             let is_same = wanted.get(guest) == Some(&running.build);
             if !is_same {
                 guest_builds.forget(guest);
@@ -175,9 +175,9 @@ impl Supervisor {
         // Done before any build starts, so that every later save is noticed.
         self.sources.follow(self.targets(config)).await;
         for (guest, build) in wanted {
-            if !self.works.contains_key(guest) {
+            if !self.tasks.contains_key(guest) {
                 let running = self.begin(guest, build);
-                self.works.insert(guest.clone(), running);
+                self.tasks.insert(guest.clone(), running);
             }
         }
     }

@@ -92,17 +92,17 @@ impl SourceTree {
         let former = std::mem::replace(&mut self.targets, targets);
         self.files.retain(|path, _| is_wanted(&self.targets, path));
         // Files of new targets are not reported: they existed before.
-        self.look_and_judge(&BTreeSet::new(), |stranger| is_wanted(&former, stranger))
+        self.scan(&BTreeSet::new(), |stranger| is_wanted(&former, stranger))
     }
 
     /// Checks all targets. Files in `event_paths` are read again even if their stamps are unchanged, because a file may be written
     /// twice within one tick of the clock.
     pub(crate) fn look(&mut self, event_paths: &BTreeSet<PathBuf>) -> TreeChange {
-        self.look_and_judge(event_paths, |_stranger| true)
+        self.scan(event_paths, |_stranger| true)
     }
 
     /// Checks all targets as [`SourceTree::look`] does. `is_new` decides whether a previously unknown file was just created.
-    fn look_and_judge(
+    fn scan(
         &mut self,
         event_paths: &BTreeSet<PathBuf>,
         is_new: impl Fn(&Path) -> bool,

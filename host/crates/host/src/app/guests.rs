@@ -194,7 +194,7 @@ pub fn fit(
     guests: &[guest::GuestSettings],
     server: &config::ServerSettings,
 ) -> Result<(), LoadError> {
-    let options = runtime_options(guests, &only_looking(server));
+    let options = runtime_options(guests, &settings_for_check(server));
     let runtime = Runtime::new(&options).map_err(|error| LoadError::NotCompiled {
         reason: format!("cannot set up the guests' memory: {error:#}"),
     })?;
@@ -203,7 +203,7 @@ pub fn fit(
 
 /// Returns the settings for a host that creates no files. The code cache is used only if its directory exists: one created by
 /// the user of a check might not be accessible to the user of the server.
-pub(crate) fn only_looking(server: &config::ServerSettings) -> config::ServerSettings {
+pub(crate) fn settings_for_check(server: &config::ServerSettings) -> config::ServerSettings {
     let mut server = server.clone();
     let code_cache = &mut server.runtime.code_cache;
     *code_cache = code_cache.take().filter(|folder| folder.is_dir());

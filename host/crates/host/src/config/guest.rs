@@ -84,7 +84,7 @@ pub(crate) fn read(
     let build = build::read(section.section("build"));
     let component = match (components, &build) {
         (ComponentFiles::ToBeBuilt, Some(_)) => section.get("component", path),
-        (ComponentFiles::ThatAreThere, Some(build)) => {
+        (ComponentFiles::MustExist, Some(build)) => {
             section.get("component", |field| built_file(field, build))
         }
         (_, None) => section.get("component", existing_file),

@@ -48,13 +48,13 @@ pub(crate) fn of_problem(
     let mut response = Response::new(text);
     *response.status_mut() = problem.status();
     *response.headers_mut() = headers;
-    let mut response = of_stand_in(response, request_id, method);
+    let mut response = hook_response(response, request_id, method);
     our_cookie.append_to(response.headers_mut());
     response
 }
 
 /// Builds a response that replaces a guest's, and sets its length.
-pub(crate) fn of_stand_in(
+pub(crate) fn hook_response(
     response: Response<String>,
     request_id: Arc<str>,
     method: &Method,

@@ -168,7 +168,7 @@ impl GuestRun {
     }
 
     /// Records that the instance must not serve again.
-    pub(crate) fn forgo_instance(&mut self) {
+    pub(crate) fn discard_instance(&mut self) {
         self.is_reused = false;
         self.instance = None;
     }
@@ -217,7 +217,7 @@ impl GuestRun {
                 }
                 // The instance still contains the write end of the body, which closes only when the instance is dropped.
                 (true, ResponseBodyState::Open(_)) if self.instance.is_some() => {
-                    self.forgo_instance()
+                    self.discard_instance()
                 }
                 (true, ResponseBodyState::Open(_)) if !self.computing.is_over() => {
                     ready!(self.poll_leak(cx));

@@ -12,7 +12,7 @@ use cloakroom_base::quota::fields_bytes;
 pub(crate) struct BodyMeter {
     bytes: u64,
     bytes_max: Option<u64>,
-    promised: Option<u64>,
+    declared: Option<u64>,
     is_sent: bool,
 }
 
@@ -51,15 +51,15 @@ impl BodyMeter {
             StatusCode::NOT_MODIFIED,
         ];
         let is_sent = method != Method::HEAD && !bodiless.contains(&head.status);
-        let promised = promised(head)?.filter(|_| is_sent);
-        match (promised, bytes_max) {
-            (Some(promised), Some(bytes_max)) if promised > bytes_max => {
+        let declared = declared(head)?.filter(|_| is_sent);
+        match (declared, bytes_max) {
+            (Some(declared), Some(bytes_max)) if declared > bytes_max => {
                 Err(GuestFailure::ResponseTooLarge { bytes_max })
             }
             _ => Ok(Self {
                 bytes: 0,
                 bytes_max,
-                promised,
+                declared,
                 is_sent,
             }),
         }
@@ -84,7 +84,7 @@ impl BodyMeter {
         if let Some(bytes_max) = self.bytes_max.filter(|max| self.bytes > *max) {
             return Err(GuestFailure::ResponseTooLarge { bytes_max });
         }
-        if self.promised.is_some_and(|promised| self.bytes > promised) {
+        if self.declared.is_some_and(|declared| self.bytes > declared) {
             return Err(GuestFailure::BadResponse {
                 reason: "its body is longer than its content-length says",
             });
@@ -97,8 +97,8 @@ impl BodyMeter {
     /// # Errors
     /// [`GuestFailure::BadResponse`] if the body is shorter than promised.
     pub(crate) fn end(&self) -> Result<(), GuestFailure> {
-        match self.promised {
-            Some(promised) if self.bytes < promised => Err(GuestFailure::BadResponse {
+        match self.declared {
+            Some(declared) if self.bytes < declared => Err(GuestFailure::BadResponse {
                 reason: "its body is shorter than its content-length says",
             }),
             _ => Ok(()),
@@ -106,7 +106,7 @@ impl BodyMeter {
     }
 }
 
-fn promised(head: &response::Parts) -> Result<Option<u64>, GuestFailure> {
+fn declared(head: &response::Parts) -> Result<Option<u64>, GuestFailure> {
     let bad = || GuestFailure::BadResponse {
         reason: "its content-length is not one number",
     };

@@ -91,7 +91,7 @@ impl UnreleasedRun {
                 }
                 // A guest that answers 5xx may have a damaged state, which the next request must not get.
                 if head.status.is_server_error() {
-                    self.run.forgo_instance();
+                    self.run.discard_instance();
                 }
                 if is_event_stream(&head.headers) {
                     self.policy.body_bytes = 0;

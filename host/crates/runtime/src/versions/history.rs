@@ -10,7 +10,7 @@ use crate::load::loader::ComponentInfo;
 use crate::run::guest_settings::GuestSettings;
 
 /// Number of remembered versions. Older ones stay listed only while they are in use or kept for a rollback.
-const REMEMBERED: usize = 20;
+const RECORDS_MAX: usize = 20;
 
 /// The version history, guarded by the deployment's lock.
 pub(crate) struct VersionHistory {
@@ -51,7 +51,7 @@ impl VersionHistory {
 
     pub(crate) fn forget_old(&mut self) {
         let kept = self.previous.as_ref().map(Guest::version);
-        while self.records.len() > REMEMBERED {
+        while self.records.len() > RECORDS_MAX {
             let is_over = |record: &VersionRecord| {
                 matches!(
                     record.state,

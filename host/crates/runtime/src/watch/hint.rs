@@ -117,8 +117,8 @@ mod tests {
 
     const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
     const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-    const CAME: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-    const WENT: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+    const RENAMED_TO: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+    const RENAMED_FROM: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::From));
     const REMOVED: EventKind = EventKind::Remove(RemoveKind::File);
     const MADE: EventKind = EventKind::Create(CreateKind::File);
 
@@ -140,10 +140,13 @@ mod tests {
 
     #[test]
     fn a_file_that_came_by_rename_is_whole() {
-        assert_eq!(after(&[CAME]), Some(WATCH_DEBOUNCE));
-        assert_eq!(after(&[WENT, MADE, WRITTEN, CLOSED]), Some(WATCH_DEBOUNCE));
+        assert_eq!(after(&[RENAMED_TO]), Some(WATCH_DEBOUNCE));
         assert_eq!(
-            after(&[CAME, REMOVED]),
+            after(&[RENAMED_FROM, MADE, WRITTEN, CLOSED]),
+            Some(WATCH_DEBOUNCE)
+        );
+        assert_eq!(
+            after(&[RENAMED_TO, REMOVED]),
             Some(WATCH_DEBOUNCE),
             "a ConfigMap's old directory goes after the new one came"
         );
@@ -156,7 +159,7 @@ mod tests {
             &[MADE, WRITTEN],
             &[CLOSED, WRITTEN],
             &[REMOVED],
-            &[WENT],
+            &[RENAMED_FROM],
         ] {
             assert_eq!(after(events), Some(WATCH_QUIET), "{events:?}");
         }
@@ -190,7 +193,11 @@ mod tests {
             ChangeHint::of(&folder, false, || false),
             Some(ChangeHint::Settled)
         );
-        for kind in [EventKind::Remove(RemoveKind::Folder), WENT, CAME] {
+        for kind in [
+            EventKind::Remove(RemoveKind::Folder),
+            RENAMED_FROM,
+            RENAMED_TO,
+        ] {
             assert_eq!(
                 ChangeHint::of(&kind, true, || false),
                 Some(ChangeHint::Settled)

@@ -91,7 +91,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> PieceJoiner<B> {
     }
 
     /// Ready when the pieces that are held need not wait any longer for the client's next piece.
-    fn poll_company(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_join_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.pieces.is_flooded() {
             return Poll::Ready(());
         }
@@ -116,7 +116,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> PieceJoiner<B> {
                 Poll::Ready(None) => break,
                 Poll::Pending if self.held() == 0 => return Poll::Pending,
                 Poll::Pending => {
-                    ready!(self.poll_company(cx));
+                    ready!(self.poll_join_wait(cx));
                     break;
                 }
             }

@@ -31,7 +31,7 @@ pub(crate) enum CacheFolderError {
     #[error("it is not a {0}")]
     NotA(&'static str),
     #[error("it belongs to another user ({0})")]
-    AnothersOwn(u32),
+    OtherOwner(u32),
     #[error("other users have access that they must not have (mode {0:03o})")]
     Open(u32),
     #[error("its content has changed since it was written")]
@@ -207,7 +207,7 @@ pub(crate) fn create_private(path: &Path, mode: u32) -> io::Result<File> {
 
 fn check_private(found: &Metadata, not: u32) -> Result<(), CacheFolderError> {
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(CacheFolderError::AnothersOwn(found.uid()));
+        return Err(CacheFolderError::OtherOwner(found.uid()));
     }
     if found.mode() & not != 0 {
         return Err(CacheFolderError::Open(found.mode() & 0o777));

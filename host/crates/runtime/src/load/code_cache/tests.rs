@@ -181,7 +181,7 @@ fn a_folder_or_file_of_another_user_is_refused() {
         Err(_) => PathBuf::from("/usr"),
     };
     let fault = CodeCache::open(&theirs).unwrap_err();
-    assert!(matches!(fault, CacheFolderError::AnothersOwn(_)), "{fault}");
+    assert!(matches!(fault, CacheFolderError::OtherOwner(_)), "{fault}");
 }
 
 #[test]

@@ -96,10 +96,10 @@ async fn short_work_never_runs_in_the_background_pool() {
     loop {
         let fixture = Fixture::new();
         let started = Instant::now();
-        let (told, in_background) = std::sync::mpsc::channel();
+        let (sender, in_background) = std::sync::mpsc::channel();
         let work = async move {
             burn(1).await;
-            told.send(is_in_background()).unwrap();
+            sender.send(is_in_background()).unwrap();
             Ok(())
         };
         assert_eq!(fixture.run(work, fixture.terms()).await, Ok(()));
