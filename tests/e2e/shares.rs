@@ -172,7 +172,7 @@ async fn a_client_that_is_refused_a_connection_holds_up_no_newcomer() {
     }
     operator.wait_for_metric(in_flight, Some(2.0)).await;
 
-    // The newcomers' connections are kept, so that all places stay in use.
+    // The newcomers' connections are kept, so that all connections stay in use.
     let mut newcomers = Vec::new();
     for number in 1..=3 {
         let from = Some(address(BUSY, false));

@@ -90,7 +90,7 @@ pub(crate) fn engine(
     })
 }
 
-/// Creates an engine that compiles for the engine of a blueprint. It runs nothing and has no pool.
+/// Creates an engine that compiles code for an engine with these settings. It runs nothing and has no pool.
 ///
 /// # Errors
 /// Fails if the processor is not supported.

@@ -1,4 +1,4 @@
-//! The JSON bodies of the admin interface, which the commands of the shell also read: guests and the server of the store.
+//! The JSON bodies of the admin interface, which the commands of the command line also read: guests and the server of the store.
 
 use std::time::{Duration, UNIX_EPOCH};
 

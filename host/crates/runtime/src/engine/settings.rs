@@ -20,7 +20,7 @@ pub(crate) struct EngineSettings {
     pub(crate) guard: Option<u64>,
 }
 
-/// Error for a text that is not a blueprint. The host writes these texts itself, so such a text comes from elsewhere.
+/// Error for a text that contains no valid settings. The host writes these texts itself, so such a text comes from elsewhere.
 #[derive(Debug)]
 pub(crate) struct BadEngineSettings;
 

@@ -139,7 +139,7 @@ impl ArrivalTimer {
 }
 
 impl PieceWait {
-    /// Polls the body with the bell as its waker. Also returns when the bell rang before.
+    /// Polls the body with `wake_note` as its waker. Also returns the time at which that waker was woken, if it was.
     fn poll(
         &mut self,
         cx: &Context<'_>,
