@@ -10,7 +10,7 @@ use cloakroom_session::store::{
 use cloakroom_store_mysql::MysqlStore;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
-use cloakroom_tests::wait::wait_until;
+use cloakroom_tests::wait::{pause, wait_until};
 use mysql_async::prelude::Queryable as _;
 
 use super::{
@@ -185,6 +185,11 @@ async fn a_restart_between_two_calls_goes_unseen() {
     for _ in 0..2 {
         mariadb.kill().await;
         mariadb.start_again().await;
+        pause(
+            Duration::from_millis(1500),
+            "a store that noticed the outage tries the server again within a second",
+        )
+        .await;
         assert_committed(&commit(&store, &id, update(&row, NEXT)).await);
         row = load(&store, &id).await.unwrap();
     }

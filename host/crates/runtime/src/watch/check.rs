@@ -128,7 +128,10 @@ impl FileCheck {
         if self.is_final && is_missed && !self.memory.is_absence_told {
             self.memory.is_absence_told = true;
             let (guest, file) = (&*self.guest, self.path.display());
-            tracing::warn!(target: COMPONENT_FILE_TARGET, guest, %file, "the component's file is gone; the live version continues to serve");
+            tracing::warn!(
+                target: COMPONENT_FILE_TARGET, guest, %file,
+                "the component's file is gone; the live version continues to serve"
+            );
         }
         self.is_final
     }
