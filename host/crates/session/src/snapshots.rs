@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -22,7 +23,11 @@ const FRESH_VISITS_MAX: u8 = 31;
 const TYPICAL_BYTES: u64 = 2 << 10;
 
 /// The snapshots by session id. With a budget of zero bytes there is no cache.
-pub(crate) struct Snapshots(Option<Cache<SessionId, Snapshot, SnapshotWeighter>>);
+pub(crate) struct Snapshots {
+    cache: Option<Cache<SessionId, Snapshot, SnapshotWeighter>>,
+    /// Held from reading an entry to replacing it. Without it, a late load replaces a newer row.
+    writes: Mutex<()>,
+}
 
 /// A row as it was read, and the facts known about its session.
 #[derive(Clone)]
@@ -72,20 +77,24 @@ impl Snapshots {
     pub(crate) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max as u64;
         let items = usize::try_from(bytes_max / TYPICAL_BYTES).unwrap_or(usize::MAX);
-        Self(
-            (bytes_max > 0)
-                .then(|| Cache::with_weighter(items.max(16), bytes_max, SnapshotWeighter)),
-        )
+        let cache = (bytes_max > 0)
+            .then(|| Cache::with_weighter(items.max(16), bytes_max, SnapshotWeighter));
+        Self {
+            cache,
+            writes: Mutex::new(()),
+        }
     }
 
     /// Returns the snapshot that a visit may start from, if any.
     pub(crate) fn take(&self, id: &SessionId) -> Option<Snapshot> {
-        let cache = self.0.as_ref()?;
+        let cache = self.cache.as_ref()?;
         let snapshot = cache.get(id).filter(|it| it.ended_at.is_none())?;
         if snapshot.fresh_visits == 0 {
             return Some(snapshot);
         }
-        let fresh_visits = snapshot.fresh_visits - 1;
+        let _writing = self.writes.lock();
+        let snapshot = cache.peek(id).filter(|it| it.ended_at.is_none())?;
+        let fresh_visits = snapshot.fresh_visits.saturating_sub(1);
         let waited = Snapshot {
             fresh_visits,
             ..snapshot
@@ -96,7 +105,8 @@ impl Snapshots {
 
     /// Remembers a row.
     pub(crate) fn keep(&self, base: &Arc<BaseRow>, known: RowKnowledge) {
-        let Some(cache) = &self.0 else { return };
+        let Some(cache) = &self.cache else { return };
+        let _writing = self.writes.lock();
         let before = cache.peek(&base.id);
         let is_older = |it: &Snapshot| {
             it.base.is_after(base) || (it.ended_at.is_some() && it.base.is_same(base))
@@ -137,7 +147,8 @@ impl Snapshots {
 
     /// Notes that the snapshot a visit started from matched the store. The next visit is expected to access the session in the same way.
     pub(crate) fn confirm(&self, id: &SessionId, last: LastVisit) {
-        let Some(cache) = &self.0 else { return };
+        let Some(cache) = &self.cache else { return };
+        let _writing = self.writes.lock();
         let is_news = |it: &Snapshot| it.ended_at.is_none() && (it.last != last || it.doubt > 0);
         if let Some(snapshot) = cache.peek(id).filter(is_news) {
             let doubt = snapshot.doubt / 2;
@@ -152,14 +163,15 @@ impl Snapshots {
 
     /// Returns the newest row that this process knows, if it is `base` or was written after it and no other process writes the session.
     pub(crate) fn newest(&self, base: &BaseRow) -> Option<Arc<BaseRow>> {
-        let known = self.0.as_ref()?.peek(&base.id)?;
+        let known = self.cache.as_ref()?.peek(&base.id)?;
         let is_current = known.base.is_after(base) || known.base.is_same(base);
         (known.ended_at.is_none() && known.doubt == 0 && is_current).then_some(known.base)
     }
 
     /// Remembers that this process has ended the session or given it another id.
     pub(crate) fn end(&self, id: &SessionId) {
-        let Some(cache) = &self.0 else { return };
+        let Some(cache) = &self.cache else { return };
+        let _writing = self.writes.lock();
         if let Some(snapshot) = cache.peek(id) {
             let ended = Snapshot {
                 ended_at: Some(Instant::now()),
@@ -171,13 +183,14 @@ impl Snapshots {
 
     /// Returns whether this process has ended the session since `at`, as far as it remembers.
     pub(crate) fn ended_since(&self, id: &SessionId, at: Instant) -> bool {
-        let known = self.0.as_ref().and_then(|cache| cache.peek(id));
+        let known = self.cache.as_ref().and_then(|cache| cache.peek(id));
         known.is_some_and(|it| it.ended_at.is_some_and(|ended_at| ended_at >= at))
     }
 
     /// Forgets a session that is gone or whose row cannot be read.
     pub(crate) fn forget(&self, id: &SessionId) {
-        let Some(cache) = &self.0 else { return };
+        let Some(cache) = &self.cache else { return };
+        let _writing = self.writes.lock();
         if cache.peek(id).is_some_and(|it| it.ended_at.is_none()) {
             cache.remove(id);
         }
