@@ -103,7 +103,7 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
 fn options() -> Options {
     Options {
         cookie_name: COOKIE_NAME.to_owned(),
-        proxy_trust: ProxyTrust::Nobody,
+        proxy_trust: ProxyTrust::None,
         head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
         headers_max: limits::REQUEST_HEADERS_MAX,
         target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,

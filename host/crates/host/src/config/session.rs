@@ -35,9 +35,9 @@ impl SessionSettings {
     /// Returns the peers whose forwarding headers are trusted.
     pub(crate) fn proxy_trust(&self) -> ProxyTrust {
         match self.proxy {
-            Some(false) => ProxyTrust::Nobody,
+            Some(false) => ProxyTrust::None,
             // This is the behaviour of express-session. The configuration allows it only with `compat = "express-1"`.
-            Some(true) if self.trusted_proxies.is_empty() => ProxyTrust::Everybody,
+            Some(true) if self.trusted_proxies.is_empty() => ProxyTrust::All,
             Some(true) | None => ProxyTrust::Networks(self.trusted_proxies.clone()),
         }
     }

@@ -17,28 +17,28 @@ use ipnet::IpNet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyTrust {
     /// No peer is trusted.
-    Nobody,
+    None,
     /// Peers in these networks are trusted.
     Networks(Vec<IpNet>),
     /// All peers are trusted. This is only safe if only a proxy can connect.
-    Everybody,
+    All,
 }
 
 impl ProxyTrust {
     fn covers(&self, address: IpAddr) -> bool {
         match self {
-            Self::Nobody => false,
+            Self::None => false,
             // A dual-stack listener reports IPv4 peers as `::ffff:10.0.0.1`.
             Self::Networks(networks) => networks
                 .iter()
                 .any(|network| network.contains(&address.to_canonical())),
-            Self::Everybody => true,
+            Self::All => true,
         }
     }
 
-    /// Whether a configured network contains this address. `Everybody` does not identify any peer as a proxy of the operator.
+    /// Whether a configured network contains this address. `All` does not identify any peer as a proxy of the operator.
     pub(crate) fn names(&self, address: IpAddr) -> bool {
-        *self != Self::Everybody && self.covers(address)
+        *self != Self::All && self.covers(address)
     }
 }
 
@@ -84,8 +84,8 @@ fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> 
     let protocols = list(headers, "x-forwarded-proto");
     let index = match trust {
         // express-session also reads the first of several values.
-        ProxyTrust::Everybody => 0,
-        ProxyTrust::Nobody | ProxyTrust::Networks(_) => protocols.len().saturating_sub(proxies),
+        ProxyTrust::All => 0,
+        ProxyTrust::None | ProxyTrust::Networks(_) => protocols.len().saturating_sub(proxies),
     };
     let is_secure = |word: &&str| word.trim().eq_ignore_ascii_case("https");
     match protocols.get(index).is_some_and(is_secure) {
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_request_counts_for_the_client_that_the_operators_proxy_names() {
-        let everybody = ProxyTrust::Everybody;
+        let everybody = ProxyTrust::All;
         let table = [
             (&proxies(), PROXY, "203.0.113.9", Some("203.0.113.9")),
             (&proxies(), PROXY, "203.0.113.9:51234", Some("203.0.113.9")),
@@ -350,7 +350,7 @@ mod tests {
             (&proxies(), PROXY, "", Some(PROXY)),
             (&proxies(), STRANGER, "1.1.1.1", None),
             (&everybody, STRANGER, "1.1.1.1", None),
-            (&ProxyTrust::Nobody, PROXY, "1.1.1.1", None),
+            (&ProxyTrust::None, PROXY, "1.1.1.1", None),
         ];
         for (trust, peer, forwarded, client) in table {
             let headers = map(&[("x-forwarded-for", forwarded)]);
@@ -379,13 +379,10 @@ mod tests {
     fn proxy_trust_can_be_set_to_no_peer_or_every_peer() {
         let mut headers = map(&[("x-forwarded-proto", "https")]);
         assert_eq!(
-            take(&mut headers.clone(), PROXY, &ProxyTrust::Nobody).0,
+            take(&mut headers.clone(), PROXY, &ProxyTrust::None).0,
             "http"
         );
-        assert_eq!(
-            take(&mut headers, STRANGER, &ProxyTrust::Everybody).0,
-            "https"
-        );
+        assert_eq!(take(&mut headers, STRANGER, &ProxyTrust::All).0, "https");
     }
 
     #[test]

@@ -57,13 +57,13 @@ pub enum Blame {
     /// The client. The request ends with this failure, whatever the guest answered. Nothing of it is committed or counted.
     Client(GuestFailure),
     /// Neither the guest nor the client is to blame: the end does not count.
-    Nobody,
+    None,
 }
 
 /// Returns the party that is to blame for an end, given the state of the request body.
 pub fn blame(end: RunEnd<'_>, body: RequestBodyState) -> Blame {
     match (end, body) {
-        (RunEnd::Refused, _) => Blame::Nobody,
+        (RunEnd::Refused, _) => Blame::None,
         // The guest saw a body that was cut at the limit, so no response to it can be correct.
         (RunEnd::Answered(_), RequestBodyState::TooLarge { .. }) => client(body),
         (RunEnd::Answered(status), _) if !status.is_server_error() => match body {
@@ -71,14 +71,14 @@ pub fn blame(end: RunEnd<'_>, body: RequestBodyState) -> Blame {
                 Blame::Guest(RequestOutcome::Served)
             }
             // The guest answered without the whole body: this counts neither for nor against it.
-            _ => Blame::Nobody,
+            _ => Blame::None,
         },
         (RunEnd::Answered(_), RequestBodyState::Intact | RequestBodyState::Awaited) => {
             Blame::Guest(RequestOutcome::Errored)
         }
         (RunEnd::Answered(_), _) => client(body),
         (RunEnd::Failed(failure), _) => match (failure.outcome(), body) {
-            (None, _) => Blame::Nobody,
+            (None, _) => Blame::None,
             // The time passed while the guest waited for bytes, so the guest itself was not slow.
             (Some(RequestOutcome::Late), RequestBodyState::Awaited) => {
                 Blame::Client(GuestFailure::RequestBodyTooSlow)
@@ -92,7 +92,7 @@ pub fn blame(end: RunEnd<'_>, body: RequestBodyState) -> Blame {
 }
 
 fn client(body: RequestBodyState) -> Blame {
-    body.failure().map_or(Blame::Nobody, Blame::Client)
+    body.failure().map_or(Blame::None, Blame::Client)
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
             Blame::Client(GuestFailure::RequestBodyTooSlow) => "408",
             Blame::Client(GuestFailure::RequestBodyTooLarge { bytes_max: 7 }) => "413",
             Blame::Client(other) => panic!("not a failure of a client: {other:?}"),
-            Blame::Nobody => "-",
+            Blame::None => "-",
         }
     }
 

@@ -322,7 +322,7 @@ impl BodyRemainder {
                     Err(failure)
                 }
                 Blame::Client(of_client) => Err(of_client),
-                Blame::Nobody => Err(failure),
+                Blame::None => Err(failure),
             },
         }
     }

@@ -101,7 +101,7 @@ fn handler(hook: Arc<CookieRecorder>) -> Arc<Handler> {
     let (store, clock) = (Arc::new(MemoryStore::new()), Clock::system());
     let options = Options {
         cookie_name: COOKIE_NAME.to_owned(),
-        proxy_trust: ProxyTrust::Nobody,
+        proxy_trust: ProxyTrust::None,
         head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
         headers_max: limits::REQUEST_HEADERS_MAX,
         target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
